@@ -1,0 +1,285 @@
+//! Host ports of one pod: record first, then the kernel's elements, under one lock that the
+//! agent takes too (docs/ARCHITECTURE.md, "Host ports").
+
+use crate::context::LOCK_PATIENCE;
+use crate::error::Error;
+use cni_spec::request::NetConf;
+use cni_spec::runtime_config::{PortMapping, Protocol};
+use dataplane::conntrack;
+use dataplane::hostport::{HostPortError, Nfnetlink, PortEntry, PortKey};
+use dataplane::netlink::Netlink;
+use node_state::StateDir;
+use node_state::record::{AttachmentRecord, HostPort, PortProtocol};
+use std::net::IpAddr;
+
+/// What the runtime asked for, spread over the pod's addresses: a mapping without host address
+/// goes to the first pod address of each family, one with an address to its own family only (X3).
+pub(crate) fn compute_host_ports(
+    conf: &NetConf,
+    addresses: &[IpAddr],
+) -> Result<Vec<HostPort>, Error> {
+    let firsts = [false, true].map(|v6| addresses.iter().copied().find(|a| a.is_ipv6() == v6));
+    let mut ports: Vec<HostPort> = Vec::new();
+    for mapping in &conf.runtime_config.port_mappings {
+        let targets: Vec<HostPort> = firsts
+            .iter()
+            .flatten()
+            .filter_map(|pod_ip| host_port_for(mapping, *pod_ip))
+            .collect();
+        if targets.is_empty() {
+            return Err(Error::Config {
+                key: "runtimeConfig.portMappings.hostIP",
+                value: mapping
+                    .host_ip
+                    .map_or_else(|| "nothing".into(), |ip| ip.to_string()),
+                reason: format!(
+                    "host port {} cannot be forwarded: the pod has no address of that family ({addresses:?})",
+                    mapping.host_port
+                ),
+            });
+        }
+        ports.extend(
+            targets
+                .into_iter()
+                .filter(|port| !ports.contains(port))
+                .collect::<Vec<_>>(),
+        );
+    }
+    Ok(ports)
+}
+
+/// `None` where the mapping is meant for the other family. 0.0.0.0 and :: are "any address" of theirs.
+fn host_port_for(mapping: &PortMapping, pod_ip: IpAddr) -> Option<HostPort> {
+    let host_ip = match mapping.host_ip {
+        Some(ip) if ip.is_ipv6() != pod_ip.is_ipv6() => return None,
+        Some(ip) if ip.is_unspecified() => None,
+        other => other,
+    };
+    let protocol = match mapping.protocol {
+        Protocol::Tcp => PortProtocol::Tcp,
+        Protocol::Udp => PortProtocol::Udp,
+        Protocol::Sctp => PortProtocol::Sctp,
+    };
+    Some(HostPort {
+        host_ip,
+        host_port: mapping.host_port,
+        protocol,
+        pod_ip,
+        container_port: mapping.container_port,
+    })
+}
+
+pub(crate) fn entry_of(port: &HostPort) -> PortEntry {
+    PortEntry {
+        key: PortKey {
+            host_ip: port.host_ip,
+            protocol: protocol_number(port.protocol),
+            host_port: port.host_port,
+            v6: port.pod_ip.is_ipv6(),
+        },
+        pod_ip: port.pod_ip,
+        container_port: port.container_port,
+    }
+}
+
+/// Protocol numbers of the IANA registry, as nftables' inet_proto holds them.
+fn protocol_number(protocol: PortProtocol) -> u8 {
+    match protocol {
+        PortProtocol::Tcp => 6,
+        PortProtocol::Udp => 17,
+        PortProtocol::Sctp => 132,
+    }
+}
+
+/// ADD's part. `record` names the ports; one without them was written before.
+pub(crate) fn add(state: &StateDir, record: &AttachmentRecord) -> Result<(), Error> {
+    let entries: Vec<PortEntry> = record.host_ports.iter().map(entry_of).collect();
+    let _lock = state.lock_host_ports(LOCK_PATIENCE)?;
+    let mut nfnetlink = Nfnetlink::open()?;
+    for port in &record.host_ports {
+        clear_the_way(state, &mut nfnetlink, record, port)?;
+    }
+    state.write_record(record)?;
+    if let Err(error) = nfnetlink.add_host_ports(&entries) {
+        // Before the lock is given back: else the agent would lay ports that were refused.
+        forget(state, record)?;
+        return Err(explain(error));
+    }
+    conntrack::flush_stale(&entries, &local_addresses()?)?;
+    Ok(())
+}
+
+fn forget(state: &StateDir, record: &AttachmentRecord) -> Result<(), Error> {
+    Ok(state.write_record(&AttachmentRecord {
+        host_ports: Vec::new(),
+        ..record.clone()
+    })?)
+}
+
+fn explain(error: HostPortError) -> Error {
+    match error {
+        HostPortError::NoTable => Error::NoTable,
+        HostPortError::Taken { entry, holder } => Error::HostPortTaken {
+            port: describe_key(&entry.key),
+            owner: holder.map_or_else(
+                || "another pod".into(),
+                |(ip, port)| format!("the pod at {ip}, port {port}"),
+            ),
+        },
+        HostPortError::Kernel(error) => error.into(),
+    }
+}
+
+/// A taken port is an error that names the owner, unless the owner is dead: then its element is
+/// what a killed ADD or a DEL that never came left behind, and it goes.
+fn clear_the_way(
+    state: &StateDir,
+    nfnetlink: &mut Nfnetlink,
+    record: &AttachmentRecord,
+    port: &HostPort,
+) -> Result<(), Error> {
+    let entry = entry_of(port);
+    let holder = match nfnetlink.find_host_port(&entry.key) {
+        Err(error) if error.is_not_found() => return Err(Error::NoTable),
+        other => other?,
+    };
+    let Some((pod_ip, container_port)) = holder else {
+        return Ok(());
+    };
+    if pod_ip == entry.pod_ip && container_port == entry.container_port {
+        return Ok(());
+    }
+    let stale = PortEntry {
+        key: entry.key.clone(),
+        pod_ip,
+        container_port,
+    };
+    if let Some(owner) = find_live_owner(state, record, &stale)? {
+        return Err(Error::HostPortTaken {
+            port: describe_key(&entry.key),
+            owner,
+        });
+    }
+    nfnetlink.remove_host_ports(&[stale], &[])?;
+    Ok(())
+}
+
+/// The pod that holds an element: its record names it and its link is there.
+fn find_live_owner(
+    state: &StateDir,
+    own: &AttachmentRecord,
+    held: &PortEntry,
+) -> Result<Option<String>, Error> {
+    let (records, _) = state.list_records()?;
+    let mut netlink = Netlink::open()?;
+    for record in records {
+        let holds =
+            record.key != own.key && record.host_ports.iter().any(|port| entry_of(port) == *held);
+        if holds && netlink.find_link(&record.host_link)?.is_some() {
+            return Ok(Some(describe_owner(&record, held)));
+        }
+    }
+    Ok(None)
+}
+
+fn describe_owner(record: &AttachmentRecord, held: &PortEntry) -> String {
+    let pod = record.pod.as_ref().map_or_else(String::new, |pod| {
+        format!("pod {}/{}, ", pod.namespace, pod.name)
+    });
+    format!(
+        "{pod}container {} ({}, port {})",
+        record.key.container_id, held.pod_ip, held.container_port
+    )
+}
+
+fn describe_key(key: &PortKey) -> String {
+    let protocol = match key.protocol {
+        6 => "tcp",
+        17 => "udp",
+        132 => "sctp",
+        _ => "?",
+    };
+    let address = key.host_ip.map_or_else(
+        || {
+            if key.v6 {
+                "[::]".into()
+            } else {
+                "0.0.0.0".into()
+            }
+        },
+        |ip| {
+            if ip.is_ipv6() {
+                format!("[{ip}]")
+            } else {
+                ip.to_string()
+            }
+        },
+    );
+    format!("{address}:{}/{protocol}", key.host_port)
+}
+
+/// DEL's part, on the record as ADD wrote it: the elements go first, then the record forgets
+/// them, both under the lock, so the agent cannot lay them again in between.
+pub(crate) fn release(state: &StateDir, record: &AttachmentRecord) -> Result<(), Error> {
+    let _lock = state.lock_host_ports(LOCK_PATIENCE)?;
+    remove(&record.host_ports)?;
+    forget(state, record)
+}
+
+/// The same without a record to go by.
+pub(crate) fn remove_locked(state: &StateDir, ports: &[HostPort]) -> Result<(), Error> {
+    let _lock = state.lock_host_ports(LOCK_PATIENCE)?;
+    remove(ports)
+}
+
+/// Removes elements that are still these pods' own, and the connections that went through them.
+/// A table that is gone holds nothing (D1).
+fn remove(ports: &[HostPort]) -> Result<(), Error> {
+    let entries: Vec<PortEntry> = ports.iter().map(entry_of).collect();
+    let mut pods: Vec<IpAddr> = ports.iter().map(|port| port.pod_ip).collect();
+    pods.sort_unstable();
+    pods.dedup();
+    match Nfnetlink::open()?.remove_host_ports(&entries, &pods) {
+        Err(error) if !error.is_not_found() => return Err(error.into()),
+        _ => {}
+    }
+    conntrack::flush_released(&entries)?;
+    Ok(())
+}
+
+/// CHECK's part: each element is in the kernel with this pod's value (C4).
+pub(crate) fn check(ports: &[HostPort]) -> Result<(), Error> {
+    if ports.is_empty() {
+        return Ok(());
+    }
+    let mut nfnetlink = Nfnetlink::open()?;
+    for port in ports {
+        let entry = entry_of(port);
+        let damaged = |found: String| Error::Damaged {
+            what: format!(
+                "host port {} leads to {found} instead of {} port {}; the agent repairs its table within seconds where it runs",
+                describe_key(&entry.key),
+                entry.pod_ip,
+                entry.container_port
+            ),
+        };
+        match nfnetlink.find_host_port(&entry.key) {
+            Ok(Some((ip, port))) if ip == entry.pod_ip && port == entry.container_port => {}
+            Ok(Some((ip, port))) => return Err(damaged(format!("{ip} port {port}"))),
+            Ok(None) => return Err(damaged("nothing".into())),
+            Err(error) if error.is_not_found() => {
+                return Err(damaged("nothing (table inet slash32 is gone)".into()));
+            }
+            Err(error) => return Err(error.into()),
+        }
+    }
+    Ok(())
+}
+
+fn local_addresses() -> Result<Vec<IpAddr>, Error> {
+    Ok(Netlink::open()?
+        .list_addresses()?
+        .into_iter()
+        .map(|info| info.address.ip())
+        .collect())
+}

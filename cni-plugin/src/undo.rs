@@ -1,0 +1,62 @@
+//! What ADD has done so far, undone in reverse when it fails (A4, A9).
+//!
+//! A guard, not a memory: each step is registered before it is taken, and undoing one that did
+//! not happen is harmless, since every removal is idempotent.
+
+use crate::error::Error;
+use crate::host_ports;
+use crate::ipam_driver::IpamDriver;
+use dataplane::netlink::Netlink;
+use node_state::StateDir;
+use node_state::record::{AttachmentKey, AttachmentRecord};
+
+pub(crate) enum Step<'a> {
+    Addresses(&'a IpamDriver<'a>),
+    Record,
+    Link(String),
+    HostPorts(Box<AttachmentRecord>),
+}
+
+pub(crate) struct Undo<'a> {
+    state: &'a StateDir,
+    key: &'a AttachmentKey,
+    steps: Vec<Step<'a>>,
+}
+
+impl<'a> Undo<'a> {
+    pub(crate) fn new(state: &'a StateDir, key: &'a AttachmentKey) -> Self {
+        Undo {
+            state,
+            key,
+            steps: Vec::new(),
+        }
+    }
+
+    pub(crate) fn register(&mut self, step: Step<'a>) {
+        self.steps.push(step);
+    }
+
+    /// What could not be undone is part of the error: DEL will have to do it.
+    pub(crate) fn roll_back(self, cause: Error) -> Error {
+        let mut errors = vec![cause];
+        for step in self.steps.into_iter().rev() {
+            let outcome = match step {
+                Step::Addresses(ipam) => ipam.release(),
+                Step::Record => self.state.remove_record(self.key).map_err(Error::from),
+                Step::Link(name) => remove_link(&name),
+                Step::HostPorts(record) => host_ports::release(self.state, &record),
+            };
+            errors.extend(outcome.err());
+        }
+        if errors.len() == 1 {
+            errors.remove(0)
+        } else {
+            Error::Several(errors)
+        }
+    }
+}
+
+fn remove_link(name: &str) -> Result<(), Error> {
+    Netlink::open()?.remove_link(name)?;
+    Ok(())
+}
