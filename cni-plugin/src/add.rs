@@ -20,6 +20,7 @@ use dataplane::netlink::Netlink;
 use dataplane::netns::Netns;
 use dataplane::pod_side::{HostSideSpec, PodSideSpec};
 use dataplane::shaping::Shaping;
+use dataplane::sysctl::{PROC_SYS, enable_route_localnet};
 use node_state::record::{AttachmentKey, AttachmentRecord, NetnsId, PodRef};
 use std::path::Path;
 
@@ -153,7 +154,7 @@ impl<'a> Job<'a> {
                 ..record
             };
             undo.register(Step::HostPorts(Box::new(record.clone())));
-            netlink.allow_loopback_sources(&record.host_link)?;
+            enable_route_localnet(Path::new(PROC_SYS), &record.host_link)?;
             host_ports::add(&self.config.state, &record)?;
         }
         let pod = PodLink {
