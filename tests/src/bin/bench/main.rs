@@ -1,0 +1,25 @@
+//! `make bench`: what an ADD, a DEL, a host port and a route cost, beside the reference plugins and
+//! beside a bare netlink program, all pairs interleaved in one run.
+//!
+//! Everything runs in namespaces of its own. Absolute times are this machine's of this minute; the
+//! ratios are what holds (docs/benchmarks.md).
+
+mod agent;
+mod host_ports;
+mod measure;
+mod plugins;
+mod report;
+mod setup;
+
+use anyhow::Result;
+
+fn main() -> Result<()> {
+    let options = setup::Options::from_environment()?;
+    setup::enter_private_namespaces()?;
+    let bench = setup::Bench::prepare(options)?;
+    report::heading(&bench)?;
+    plugins::run(&bench)?;
+    host_ports::run(&bench)?;
+    agent::run(&bench)?;
+    report::sizes(&bench)
+}
