@@ -126,7 +126,14 @@ fn connect_many() -> Result<Vec<Duration>> {
         let stream = TcpStream::connect_timeout(&address, Duration::from_secs(5))?;
         took.push(started.elapsed());
         // No TIME_WAIT: thousands of connections between one pair of addresses.
-        setsockopt(&stream, sockopt::Linger, &libc::linger { l_onoff: 1, l_linger: 0 })?;
+        setsockopt(
+            &stream,
+            sockopt::Linger,
+            &libc::linger {
+                l_onoff: 1,
+                l_linger: 0,
+            },
+        )?;
     }
     Ok(took)
 }

@@ -4,6 +4,11 @@
 //! Everything runs in namespaces of its own. Absolute times are this machine's of this minute; the
 //! ratios are what holds (docs/benchmarks.md).
 
+#![allow(
+    clippy::print_stdout,
+    reason = "the table on stdout is what the bench is for"
+)]
+
 mod agent;
 mod host_ports;
 mod measure;

@@ -1,0 +1,257 @@
+//! One node of the cluster: a machine with an agent, and pods that real CNI calls attach.
+
+use crate::machine::{Machine, Outcome, Running, finish};
+use crate::nodes_file::NodeEntry;
+use crate::pod::Pod;
+use crate::{programs, wait};
+use anyhow::{Context, Result, bail};
+use serde_json::{Value, json};
+use std::path::PathBuf;
+use std::time::Duration;
+
+/// A node: number n has the addresses 192.0.2.n and 2001:db8:2::n and the pod CIDRs 10.244.n.0/24 and
+/// fd00:244:n::/64.
+#[derive(Debug, Clone)]
+pub struct Node {
+    /// As in the file of Nodes.
+    pub name: String,
+    /// 1 for the first.
+    pub number: usize,
+    /// Its network and folders.
+    pub machine: Machine,
+}
+
+impl Node {
+    /// The machine, without links yet.
+    pub fn new(lab: &str, number: usize) -> Result<Node> {
+        let name = format!("node{number}");
+        Ok(Node {
+            machine: Machine::new(&format!("{lab}-{name}"))?,
+            name,
+            number,
+        })
+    }
+
+    /// IPv4 and IPv6 address.
+    pub fn addresses(&self) -> [String; 2] {
+        [
+            format!("192.0.2.{}", self.number),
+            format!("2001:db8:2::{}", self.number),
+        ]
+    }
+
+    /// IPv4 and IPv6 pod CIDR.
+    pub fn pod_cidrs(&self) -> [String; 2] {
+        [
+            format!("10.244.{}.0/24", self.number),
+            format!("fd00:244:{}::/64", self.number),
+        ]
+    }
+
+    /// As the file of Nodes names it.
+    pub fn entry(&self) -> NodeEntry {
+        NodeEntry {
+            name: self.name.clone(),
+            pod_cidrs: self.pod_cidrs().into(),
+            addresses: self.addresses().into(),
+        }
+    }
+
+    /// The node's own copy of the file of Nodes.
+    pub fn nodes_file(&self) -> PathBuf {
+        self.machine.folder("/etc/slash32").join("nodes.yaml")
+    }
+
+    /// What the agent printed since it was last started.
+    pub fn agent_log(&self) -> String {
+        std::fs::read_to_string(self.log_path()).unwrap_or_default()
+    }
+
+    fn log_path(&self) -> PathBuf {
+        self.machine.folder("/etc/slash32").join("agent.log")
+    }
+
+    /// The agent's command, without a subcommand.
+    pub fn agent_command(&self) -> Result<std::process::Command> {
+        Ok(self
+            .machine
+            .command(programs::binaries()?.join("slash32-agent")))
+    }
+
+    /// Starts the real agent in the background.
+    pub fn spawn_agent(&self) -> Result<Running> {
+        self.spawn_agent_with(&[])
+    }
+
+    /// The same with further arguments.
+    pub fn spawn_agent_with(&self, arguments: &[&str]) -> Result<Running> {
+        let log = std::fs::File::options()
+            .create(true)
+            .append(true)
+            .open(self.log_path())?;
+        let mut command = self.agent_command()?;
+        command
+            .args([
+                "run",
+                "--node-name",
+                &self.name,
+                "--nodes-file",
+                "/etc/slash32/nodes.yaml",
+            ])
+            .args(arguments)
+            .stderr(log.try_clone()?)
+            .stdout(log);
+        self.machine.start(&mut command)
+    }
+
+    /// Until the agent has written the conflist, which it does last of all.
+    pub fn wait_ready(&self) -> Result<Duration> {
+        wait::until(
+            &format!("the agent of {} is ready", self.name),
+            Duration::from_secs(20),
+            || Ok(self.conflist_path().is_file()),
+        )
+        .with_context(|| format!("log of the agent:\n{}", self.agent_log()))
+    }
+
+    fn conflist_path(&self) -> PathBuf {
+        self.machine
+            .folder("/etc/cni/net.d")
+            .join("10-slash32.conflist")
+    }
+
+    /// The conflist that the agent wrote.
+    pub fn conflist(&self) -> Result<Value> {
+        let text = std::fs::read_to_string(self.conflist_path())
+            .context("read the conflist that the agent writes")?;
+        Ok(serde_json::from_str(&text)?)
+    }
+
+    /// The request of the first plugin of the agent's conflist, as libcni makes it.
+    pub fn request(&self) -> Result<Value> {
+        let list = self.conflist()?;
+        let mut request = list["plugins"][0].clone();
+        request["cniVersion"] = json!("1.1.0");
+        request["name"] = list["name"].clone();
+        Ok(request)
+    }
+
+    /// A pod with the addresses that the node's IPAM chooses.
+    pub fn add_pod(&self, name: &str) -> Result<Pod> {
+        Pod::add(self, name, self.request()?)
+    }
+
+    /// A pod with host ports: (host port, container port, "tcp" or "udp").
+    pub fn add_pod_with_ports(&self, name: &str, ports: &[(u16, u16, &str)]) -> Result<Pod> {
+        let mut request = self.request()?;
+        // As containerd spells it (X2): capitals, and an empty HostIP.
+        request["runtimeConfig"] = json!({"portMappings": ports.iter().map(|(host, container, protocol)| json!({"HostPort": host, "ContainerPort": container, "Protocol": protocol, "HostIP": ""})).collect::<Vec<_>>()});
+        Pod::add(self, name, request)
+    }
+
+    /// Executes a plugin on this node: environment and stdin as given, CNI_PATH with ours first.
+    pub fn call_plugin(
+        &self,
+        plugin: &str,
+        environment: &[(&str, &str)],
+        stdin: &[u8],
+    ) -> Result<Outcome> {
+        let (ours, reference) = (programs::binaries()?, programs::reference_plugins());
+        let program = [&ours, &reference]
+            .into_iter()
+            .map(|folder| folder.join(plugin))
+            .find(|path| path.is_file())
+            .with_context(|| format!("no plugin {plugin}"))?;
+        let mut command = self.machine.command(program);
+        command
+            .env(
+                "CNI_PATH",
+                format!("{}:{}", ours.display(), reference.display()),
+            )
+            .envs(environment.iter().copied());
+        finish(command, stdin, crate::machine::PATIENCE)
+    }
+
+    /// slash32 with a verb for a container of this node.
+    pub fn call(
+        &self,
+        verb: &str,
+        container_id: &str,
+        netns: &str,
+        ifname: &str,
+        request: &Value,
+    ) -> Result<Outcome> {
+        let arguments =
+            format!("IgnoreUnknown=1;K8S_POD_NAMESPACE=lab;K8S_POD_NAME={container_id}");
+        let environment = [
+            ("CNI_COMMAND", verb),
+            ("CNI_CONTAINERID", container_id),
+            ("CNI_NETNS", netns),
+            ("CNI_IFNAME", ifname),
+            ("CNI_ARGS", &arguments),
+        ];
+        self.call_plugin("slash32", &environment, request.to_string().as_bytes())
+    }
+
+    /// What of ours is on this node: links, routes of protocol 32 to pods, claims, records, elements.
+    /// Empty is clean.
+    pub fn leftovers(&self) -> Result<Vec<String>> {
+        let mut found: Vec<String> = self
+            .machine
+            .read(&["ip", "-o", "link"])?
+            .lines()
+            .filter(|line| line.contains(": s32") || line.contains(": b32"))
+            .map(|line| format!("link {line}"))
+            .collect();
+        for family in ["-4", "-6"] {
+            let routes = self
+                .machine
+                .read(&["ip", family, "route", "show", "proto", "32"])?;
+            found.extend(
+                routes
+                    .lines()
+                    .filter(|line| line.contains("dev s32"))
+                    .map(|line| format!("route {line}")),
+            );
+        }
+        let state = self.machine.folder("/run/slash32");
+        for folder in [
+            "attachments",
+            "ipam/slash32/addresses",
+            "ipam/slash32/owners",
+        ] {
+            let entries = std::fs::read_dir(state.join(folder)).into_iter().flatten();
+            found.extend(
+                entries
+                    .flatten()
+                    .map(|entry| entry.path().display().to_string())
+                    .filter(|path| !path.ends_with(".lock")),
+            );
+        }
+        for map in [
+            "map inet slash32 hostports4",
+            "map inet slash32 hostports4-any",
+            "map inet slash32 hostports6",
+            "map inet slash32 hostports6-any",
+            "set inet slash32 hairpin4",
+            "set inet slash32 hairpin6",
+        ] {
+            let text = self
+                .machine
+                .try_run(&["sh", "-c", &format!("nft list {map}")])?
+                .stdout;
+            if text.contains("elements") {
+                found.push(text);
+            }
+        }
+        Ok(found)
+    }
+
+    /// An error that names what is left.
+    pub fn expect_clean(&self) -> Result<()> {
+        match self.leftovers()?.as_slice() {
+            [] => Ok(()),
+            left => bail!("left on {}:\n{}", self.name, left.join("\n")),
+        }
+    }
+}
