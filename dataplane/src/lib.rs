@@ -11,6 +11,7 @@
 //! By which names, numbers and addresses a fresh process recognises what is ours: [`names`].
 
 pub mod address;
+pub mod conntrack;
 pub mod error;
 pub mod hostport;
 pub mod link;

@@ -3,6 +3,7 @@
 //! The process moves into namespaces of its own before any thread starts, and every trial runs in a fresh network namespace.
 //! Where the kernel does not allow it all trials are reported as ignored, with the reason; with NET_TESTS=1 that is a failure.
 
+mod conntrack;
 mod hostports;
 mod lab;
 mod links;
@@ -27,6 +28,7 @@ fn main() {
         pods::TRIALS,
         routes::TRIALS,
         hostports::TRIALS,
+        conntrack::TRIALS,
     ]
     .concat();
     let trials = trials.into_iter().map(|(name, trial)| {
