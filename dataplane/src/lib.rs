@@ -23,5 +23,6 @@ mod nfnetlink;
 pub mod nft;
 pub mod pod_side;
 pub mod route;
+pub mod shaping;
 pub mod sysctl;
 mod wire;

@@ -9,6 +9,7 @@ mod lab;
 mod links;
 mod pods;
 mod routes;
+mod shaping;
 
 use libtest_mimic::{Arguments, Trial};
 
@@ -29,6 +30,7 @@ fn main() {
         routes::TRIALS,
         hostports::TRIALS,
         conntrack::TRIALS,
+        shaping::TRIALS,
     ]
     .concat();
     let trials = trials.into_iter().map(|(name, trial)| {
