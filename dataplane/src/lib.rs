@@ -13,6 +13,7 @@
 pub mod address;
 pub mod conntrack;
 pub mod error;
+pub mod events;
 pub mod hostport;
 pub mod link;
 pub mod names;

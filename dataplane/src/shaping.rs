@@ -87,10 +87,10 @@ impl Netlink {
         let Some(shaper) = self.find_link(shaper_link)?.filter(|link| link.up) else {
             return Ok(shaping);
         };
-        if self.list_redirects(host_index)?.contains(&shaper.index) {
-            if let Some(bucket) = self.find_root_bucket(shaper.index)? {
-                (shaping.egress_rate, shaping.egress_burst) = bucket.bits();
-            }
+        if self.list_redirects(host_index)?.contains(&shaper.index)
+            && let Some(bucket) = self.find_root_bucket(shaper.index)?
+        {
+            (shaping.egress_rate, shaping.egress_burst) = bucket.bits();
         }
         Ok(shaping)
     }

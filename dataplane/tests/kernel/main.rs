@@ -4,6 +4,7 @@
 //! Where the kernel does not allow it all trials are reported as ignored, with the reason; with NET_TESTS=1 that is a failure.
 
 mod conntrack;
+mod events;
 mod hostports;
 mod lab;
 mod links;
@@ -31,6 +32,7 @@ fn main() {
         hostports::TRIALS,
         conntrack::TRIALS,
         shaping::TRIALS,
+        events::TRIALS,
     ]
     .concat();
     let trials = trials.into_iter().map(|(name, trial)| {
