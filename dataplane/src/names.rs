@@ -1,0 +1,61 @@
+//! Everything by which a fresh process recognises, without memory, what is ours in the kernel.
+//!
+//! Read by the plugin, the agent and the tests. A value here may never change once released: an upgraded agent has to find
+//! what its predecessor left behind.
+
+use std::net::{Ipv4Addr, Ipv6Addr};
+
+/// `rtm_protocol` of every route that we make; a route without it is never touched.
+pub const ROUTE_PROTOCOL: u8 = 32;
+/// Host side of a pod: this and 12 characters of a hash of (network, containerID, ifname).
+pub const HOST_LINK_PREFIX: &str = "s32";
+/// ifb devices that shape what a pod sends: `b32` and the same 12 characters. Must not match `s32*`, by which the nftables
+/// rules know a pod's link.
+pub const SHAPER_LINK_PREFIX: &str = "b32";
+/// The one nftables table of ours, family inet.
+pub const NFT_TABLE: &str = "slash32";
+/// MAC address of the host's side of every pod.
+pub const HOST_MAC: [u8; 6] = [0xee; 6];
+/// The pods' IPv4 gateway. No interface has this address: the pod holds a permanent neighbour for it.
+pub const GATEWAY_V4: Ipv4Addr = Ipv4Addr::new(169, 254, 1, 1);
+/// The pods' IPv6 gateway: the EUI-64 link-local of [`HOST_MAC`], which the kernel gives to the host's side by itself.
+pub const GATEWAY_V6: Ipv6Addr = Ipv6Addr::new(0xfe80, 0, 0, 0, 0xecee, 0xeeff, 0xfeee, 0xeeee);
+
+/// Map `ipv4_addr . inet_proto . inet_service : ipv4_addr . inet_service`: ports of one given host address.
+pub const MAP_HOSTPORTS4: &str = "hostports4";
+/// Map `ipv6_addr . inet_proto . inet_service : ipv6_addr . inet_service`.
+pub const MAP_HOSTPORTS6: &str = "hostports6";
+/// Map `inet_proto . inet_service : ipv4_addr . inet_service`: ports of any local address.
+pub const MAP_HOSTPORTS4_ANY: &str = "hostports4-any";
+/// Map `inet_proto . inet_service : ipv6_addr . inet_service`.
+pub const MAP_HOSTPORTS6_ANY: &str = "hostports6-any";
+/// Set `ipv4_addr . ipv4_addr`, elements `pod . pod`: a pod that reaches itself through its own host port.
+pub const SET_HAIRPIN4: &str = "hairpin4";
+/// Set `ipv6_addr . ipv6_addr`.
+pub const SET_HAIRPIN6: &str = "hairpin6";
+
+/// Table `main` (`RT_TABLE_MAIN`).
+pub const TABLE_MAIN: u32 = 254;
+/// The priority that the kernel gives to an IPv6 route which names none (`IP6_RT_PRIO_USER`). IPv4's is 0.
+pub const PRIORITY_DEFAULT_V6: u32 = 1024;
+/// `RT_SCOPE_LINK`.
+pub const SCOPE_LINK: u8 = 253;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn gateway_v6_is_the_eui64_of_the_hosts_mac() {
+        let m = HOST_MAC;
+        let id = [m[0] ^ 2, m[1], m[2], 0xff, 0xfe, m[3], m[4], m[5]];
+        assert_eq!(GATEWAY_V6.octets()[8..], id);
+        assert_eq!(GATEWAY_V6.octets()[..8], [0xfe, 0x80, 0, 0, 0, 0, 0, 0]);
+    }
+
+    #[test]
+    fn a_shaper_link_is_never_taken_for_a_pods_link() {
+        assert!(!SHAPER_LINK_PREFIX.starts_with(HOST_LINK_PREFIX));
+        assert_eq!(SHAPER_LINK_PREFIX.len(), HOST_LINK_PREFIX.len());
+    }
+}

@@ -1,0 +1,251 @@
+//! The steps inside the pod, in the order in which the kernel needs them. Pure, but for [`Step::push`]'s buffer.
+
+use std::collections::BTreeSet;
+use std::fmt;
+use std::net::{IpAddr, Ipv6Addr};
+
+use ipnetwork::IpNetwork;
+use netlink_packet_route::AddressFamily;
+use netlink_packet_route::address::{
+    AddressAttribute, AddressFlags, AddressHeaderFlags, AddressMessage, AddressScope,
+};
+use netlink_packet_route::link::{
+    AfSpecInet6, AfSpecUnspec, In6AddrGenMode, LinkAttribute, LinkMessage,
+};
+use netlink_packet_route::route::{RouteAttribute, RouteMessage, RouteMetric, RouteScope};
+
+use super::{PodRoute, PodSideSpec};
+use crate::error::Refusal;
+use crate::link::up_message;
+use crate::names::{GATEWAY_V4, GATEWAY_V6, SCOPE_LINK, TABLE_MAIN};
+use crate::neighbour::permanent_message;
+use crate::netlink::{RTM_NEWADDR, RTM_NEWNEIGH, RTM_NEWROUTE, RTM_SETLINK};
+use crate::route::{RouteKey, RouteKind, RouteSpec, encode};
+use crate::wire::batch::{Batch, F_CREATE, F_EXCL, F_REPLACE};
+
+/// `NLM_F_APPEND`.
+const F_APPEND: u16 = 0x800;
+
+/// One message to the kernel.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Step<'a> {
+    /// No link-local address by the kernel: it would be tentative for a second.
+    NoGeneratedAddress,
+    Up,
+    /// Ours instead of the kernel's: /64, never tentative.
+    LinkLocal(Ipv6Addr),
+    Address(IpAddr),
+    /// The link-scope route to the IPv4 gateway. IPv6 has its own in the link-local prefix.
+    GatewayRoute,
+    Neighbour(IpAddr),
+    Route(&'a PodRoute),
+}
+
+pub(super) fn compute_steps(spec: &PodSideSpec) -> Vec<Step<'_>> {
+    let mut steps = vec![Step::NoGeneratedAddress, Step::Up];
+    let v4 = spec.addresses.iter().any(IpAddr::is_ipv4);
+    let first_v6 = spec.addresses.iter().find_map(|ip| {
+        if let IpAddr::V6(v6) = ip {
+            Some(*v6)
+        } else {
+            None
+        }
+    });
+    steps.extend(first_v6.map(|v6| Step::LinkLocal(link_local_of(v6))));
+    steps.extend(spec.addresses.iter().map(|ip| Step::Address(*ip)));
+    let mut gateways = BTreeSet::new();
+    if v4 {
+        steps.push(Step::GatewayRoute);
+        gateways.insert(IpAddr::V4(GATEWAY_V4));
+    }
+    if first_v6.is_some() {
+        gateways.insert(IpAddr::V6(GATEWAY_V6));
+    }
+    gateways.extend(spec.routes.iter().filter_map(gateway_of));
+    steps.extend(gateways.into_iter().map(Step::Neighbour));
+    steps.extend(spec.routes.iter().map(Step::Route));
+    steps
+}
+
+impl Step<'_> {
+    /// False where a refusal changes nothing that was asked for.
+    pub(super) fn matters(&self, refusal: &Refusal, v6: bool) -> bool {
+        match self {
+            // A kernel or link without IPv6 generates nothing.
+            Step::NoGeneratedAddress => v6 && refusal.errno != libc::EOPNOTSUPP,
+            // The first interface's route wins.
+            Step::GatewayRoute | Step::Route(_) => refusal.errno != libc::EEXIST,
+            Step::Up | Step::LinkLocal(_) | Step::Address(_) | Step::Neighbour(_) => true,
+        }
+    }
+
+    pub(super) fn push(&self, spec: &PodSideSpec, batch: &mut Batch) {
+        match self {
+            Step::NoGeneratedAddress => {
+                batch.push(RTM_SETLINK, 0, &no_generated_address(spec.index))
+            }
+            Step::Up => batch.push(RTM_SETLINK, 0, &up_message(spec.index)),
+            Step::LinkLocal(ip) => batch.push(
+                RTM_NEWADDR,
+                F_CREATE | F_REPLACE,
+                &address_message(spec.index, (*ip).into(), 64),
+            ),
+            Step::Address(ip) => {
+                let whole = if ip.is_ipv4() { 32 } else { 128 };
+                batch.push(
+                    RTM_NEWADDR,
+                    F_CREATE | F_EXCL,
+                    &address_message(spec.index, *ip, whole),
+                )
+            }
+            // Appended: a second interface has the same gateway.
+            Step::GatewayRoute => batch.push(
+                RTM_NEWROUTE,
+                F_CREATE | F_APPEND,
+                &gateway_route(spec.index),
+            ),
+            Step::Neighbour(ip) => batch.push(
+                RTM_NEWNEIGH,
+                F_CREATE | F_REPLACE,
+                &permanent_message(spec.index, *ip, spec.gateway_mac),
+            ),
+            Step::Route(route) => batch.push(
+                RTM_NEWROUTE,
+                F_CREATE | F_EXCL,
+                &route_message(spec.index, route),
+            ),
+        };
+    }
+}
+
+impl fmt::Display for Step<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Step::NoGeneratedAddress => f.write_str("turn off generated ipv6 addresses"),
+            Step::Up => f.write_str("set the link up"),
+            Step::LinkLocal(ip) => write!(f, "add address {ip}/64"),
+            Step::Address(ip) => write!(f, "add address {}", IpNetwork::from(*ip)),
+            Step::GatewayRoute => write!(f, "add route {GATEWAY_V4}/32 scope link"),
+            Step::Neighbour(ip) => write!(f, "add permanent neighbour {ip}"),
+            Step::Route(route) => match gateway_of(route) {
+                Some(gateway) => write!(f, "add route {} via {gateway}", route.dst),
+                None => write!(f, "add route {} scope link", route.dst),
+            },
+        }
+    }
+}
+
+/// `None`: the destination was declared to be on the link.
+fn gateway_of(route: &PodRoute) -> Option<IpAddr> {
+    if let Some(gateway) = route.gw {
+        return Some(gateway);
+    }
+    if route.scope.is_some_and(|scope| scope >= SCOPE_LINK) {
+        return None;
+    }
+    Some(if route.dst.is_ipv4() {
+        IpAddr::V4(GATEWAY_V4)
+    } else {
+        IpAddr::V6(GATEWAY_V6)
+    })
+}
+
+/// `fe80::` and the host part of the pod's address, so that a reader can tell whose it is. Alone on its link, it need not be
+/// checked for duplicates; the gateway's own is avoided.
+fn link_local_of(pod: Ipv6Addr) -> Ipv6Addr {
+    let host = u128::from(pod) & u128::from(u64::MAX);
+    let link_local = Ipv6Addr::from(0xfe80_u128 << 112 | host.max(1));
+    if link_local == GATEWAY_V6 {
+        Ipv6Addr::from(0xfe80_u128 << 112 | 1)
+    } else {
+        link_local
+    }
+}
+
+fn no_generated_address(index: u32) -> LinkMessage {
+    let mut message = LinkMessage::default();
+    message.header.index = index;
+    let inet6 = AfSpecUnspec::Inet6(vec![AfSpecInet6::AddrGenMode(In6AddrGenMode::None)]);
+    message
+        .attributes
+        .push(LinkAttribute::AfSpecUnspec(vec![inet6]));
+    message
+}
+
+fn address_message(index: u32, ip: IpAddr, prefix: u8) -> AddressMessage {
+    let mut message = AddressMessage::default();
+    message.header.family = if ip.is_ipv4() {
+        AddressFamily::Inet
+    } else {
+        AddressFamily::Inet6
+    };
+    message.header.prefix_len = prefix;
+    message.header.index = index;
+    let local = matches!(ip, IpAddr::V6(v6) if v6.is_unicast_link_local());
+    message.header.scope = if local {
+        AddressScope::Link
+    } else {
+        AddressScope::Universe
+    };
+    if ip.is_ipv4() {
+        message.attributes.push(AddressAttribute::Local(ip));
+    } else {
+        message.header.flags = AddressHeaderFlags::Nodad | AddressHeaderFlags::Permanent;
+        message.attributes.push(AddressAttribute::Flags(
+            AddressFlags::Nodad | AddressFlags::Permanent,
+        ));
+    }
+    message.attributes.push(AddressAttribute::Address(ip));
+    message
+}
+
+fn gateway_route(index: u32) -> RouteMessage {
+    let key = RouteKey::main(IpNetwork::from(IpAddr::V4(GATEWAY_V4)));
+    let spec = RouteSpec {
+        key,
+        kind: RouteKind::Unicast,
+        via: None,
+        dev: Some(index),
+        onlink: false,
+        mtu: None,
+        src: None,
+    };
+    encode::new_message(&spec)
+}
+
+fn route_message(index: u32, route: &PodRoute) -> RouteMessage {
+    let via = gateway_of(route);
+    let key = RouteKey {
+        dst: route.dst,
+        table: route.table.unwrap_or(TABLE_MAIN),
+        priority: route.priority.unwrap_or_default(),
+    };
+    // On link: the gateway's own route may be in another table, or lead through the pod's first interface.
+    let onlink = via.is_some_and(|via| via.is_ipv4());
+    let spec = RouteSpec {
+        key,
+        kind: RouteKind::Unicast,
+        via,
+        dev: Some(index),
+        onlink,
+        mtu: None,
+        src: None,
+    };
+    let mut message = encode::new_message(&spec);
+    if let Some(scope) = route.scope {
+        message.header.scope = RouteScope::from(scope);
+    }
+    let metrics: Vec<RouteMetric> = route
+        .mtu
+        .map(RouteMetric::Mtu)
+        .into_iter()
+        .chain(route.advmss.map(RouteMetric::Advmss))
+        .collect();
+    if !metrics.is_empty() {
+        message.attributes.push(RouteAttribute::Metrics(metrics));
+    }
+    message
+}
+
+#[cfg(test)]
+mod tests;

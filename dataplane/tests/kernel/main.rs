@@ -1,0 +1,30 @@
+//! Everything that this crate does, on a real kernel, checked with software that we did not write (iproute2, nft, iperf3).
+//!
+//! The process moves into namespaces of its own before any thread starts, and every trial runs in a fresh network namespace.
+//! Where the kernel does not allow it all trials are reported as ignored, with the reason; with NET_TESTS=1 that is a failure.
+
+mod lab;
+mod links;
+mod pods;
+mod routes;
+
+use libtest_mimic::{Arguments, Trial};
+
+fn main() {
+    let mut arguments = Arguments::from_args();
+    // One at a time: some measure, and the machine is shared.
+    arguments.test_threads = Some(1);
+    let reason = lab::isolate().err();
+    if let Some(reason) = &reason {
+        eprintln!("no network namespace for the trials: {reason}");
+        if std::env::var_os("NET_TESTS").is_some_and(|value| value == "1") {
+            std::process::exit(101);
+        }
+    }
+    let trials = [links::TRIALS, pods::TRIALS, routes::TRIALS].concat();
+    let trials = trials.into_iter().map(|(name, trial)| {
+        Trial::test(name, move || lab::in_fresh_namespace(trial))
+            .with_ignored_flag(reason.is_some())
+    });
+    libtest_mimic::run(&arguments, trials.collect()).exit();
+}
