@@ -15,10 +15,6 @@ pub(crate) mod peers;
 pub(crate) mod pods;
 pub(crate) mod ports;
 
-/// The main table, RT_TABLE_MAIN.
-pub(crate) const MAIN_TABLE: u32 = 254;
-/// The kernel turns an IPv6 priority of 0 into this (IP6_RT_PRIO_USER); said outright, so that keys compare equal.
-pub(crate) const PRIORITY_V6: u32 = 1024;
 /// Worse than any route that somebody would make on purpose.
 pub(crate) const PRIORITY_UNREACHABLE: u32 = 4096;
 
@@ -44,11 +40,6 @@ impl Desired {
     pub(crate) fn has_ipv6(&self) -> bool {
         self.pod_cidrs.iter().any(IpNetwork::is_ipv6)
     }
-}
-
-/// The priority that the plugin, the agent and the kernel agree on for a plain route.
-pub(crate) fn priority(dst: &IpNetwork) -> u32 {
-    if dst.is_ipv6() { PRIORITY_V6 } else { 0 }
 }
 
 /// The addresses of peers whose ways `compute_desired` will ask for.

@@ -5,10 +5,12 @@ use crate::desired::Routes;
 use dataplane::route::{RouteInfo, RouteKey, RouteKind, RouteOp, RouteSpec};
 use std::collections::BTreeMap;
 
-/// In the order in which they are applied: what is missing first, what is too much last, so that a key that moves is
-/// never without a route. `may_remove` protects routes that somebody else of us answers for.
+/// At most one step per key, in the order in which they are applied: what is missing first, what is too much last, so
+/// that a destination that moves is never without a route. `may_remove` protects routes that others of us answer for.
+///
+/// The kernel can hold several routes under one key (appended ones, next hops of IPv6). Those go one per call: the
+/// change wakes the next pass.
 pub(crate) fn diff_routes(desired: &Routes, owned: &[RouteInfo], may_remove: impl Fn(&RouteInfo) -> bool) -> Vec<RouteOp> {
-    // The kernel can hold several routes under one key (appended, or next hops of IPv6).
     let mut by_key: BTreeMap<&RouteKey, Vec<&RouteInfo>> = BTreeMap::new();
     for route in owned {
         by_key.entry(&route.spec.key).or_default().push(route);
@@ -16,19 +18,18 @@ pub(crate) fn diff_routes(desired: &Routes, owned: &[RouteInfo], may_remove: imp
     let (mut add, mut replace, mut remove) = (Vec::new(), Vec::new(), Vec::new());
     for (key, want) in desired {
         let there = by_key.remove(key).unwrap_or_default();
-        let good = there.iter().position(|route| matches(want, route));
-        match (good, there.is_empty()) {
-            (None, true) => add.push(RouteOp::Add(want.clone())),
-            (None, false) => replace.push(RouteOp::Replace(want.clone())),
-            (Some(_), _) => {}
+        let (good, other): (Vec<_>, Vec<_>) = there.into_iter().partition(|route| matches(want, route));
+        match (good.first(), other.first()) {
+            (None, None) => add.push(RouteOp::Add(want.clone())),
+            (None, Some(_)) => replace.push(RouteOp::Replace(want.clone())),
+            (Some(_), Some(extra)) => remove.push(RouteOp::Remove(extra.spec.clone())),
+            (Some(_), None) => {}
         }
-        // One is good, or is replaced: the rest goes.
-        let keep = good.unwrap_or(0);
-        let rest = there.iter().enumerate().filter(|(at, _)| *at != keep).map(|(_, route)| *route);
-        remove.extend(rest.map(|route| RouteOp::Remove(route.spec.clone())));
     }
-    let unwanted = by_key.into_values().flatten().filter(|route| may_remove(route));
-    remove.extend(unwanted.map(|route| RouteOp::Remove(route.spec.clone())));
+    for routes in by_key.values() {
+        let unwanted = routes.iter().find(|route| may_remove(route));
+        remove.extend(unwanted.map(|route| RouteOp::Remove(route.spec.clone())));
+    }
     add.into_iter().chain(replace).chain(remove).collect()
 }
 

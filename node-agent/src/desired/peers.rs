@@ -2,10 +2,11 @@
 //! reaches it. Decided per peer and per family; one that cannot be reached is a problem, never an obstacle to others.
 //! Pure.
 
-use super::{Desired, MAIN_TABLE, PRIORITY_UNREACHABLE, priority};
+use super::{Desired, PRIORITY_UNREACHABLE};
 use crate::facts::Facts;
 use crate::problem::{Problem, ProblemKind};
 use crate::view::NodeView;
+use dataplane::names::TABLE_MAIN;
 use dataplane::route::{RouteKey, RouteKind, RouteSpec};
 use ipnetwork::IpNetwork;
 use std::net::IpAddr;
@@ -28,7 +29,7 @@ pub(super) fn compute_peer(node: &NodeView, facts: &Facts, desired: &mut Desired
 /// back from the router, and circle until its TTL is used up.
 pub(super) fn unreachable(cidr: IpNetwork) -> RouteSpec {
     RouteSpec {
-        key: RouteKey { dst: cidr, table: MAIN_TABLE, priority: PRIORITY_UNREACHABLE },
+        key: RouteKey { dst: cidr, table: TABLE_MAIN, priority: PRIORITY_UNREACHABLE },
         kind: RouteKind::Unreachable,
         via: None,
         dev: None,
@@ -52,7 +53,7 @@ fn compute_route(node: &NodeView, cidr: IpNetwork, address: IpAddr, facts: &Fact
             off_link(format!("node {name} ({address}) is not on a link of this node; tunnels are not available yet"))
         }
         Some(Ok(way)) => Ok(RouteSpec {
-            key: RouteKey { dst: cidr, table: MAIN_TABLE, priority: priority(&cidr) },
+            key: RouteKey::main(cidr),
             kind: RouteKind::Unicast,
             via: Some(address),
             dev: Some(way.dev),

@@ -2,7 +2,7 @@
 //! never takes one away whose record lives. What it must not do is to be faster than a plugin that is still working:
 //! that one would then meet its own route as a stranger's. Pure.
 
-use super::{MAIN_TABLE, Routes, priority};
+use super::Routes;
 use crate::cidr;
 use crate::facts::Facts;
 use dataplane::route::{RouteInfo, RouteKey, RouteKind, RouteSpec};
@@ -13,12 +13,15 @@ use std::collections::{BTreeSet, HashMap};
 /// An ADD that takes longer than this is dead: the runtime has given it up long before.
 pub(crate) const SETTLED_AFTER_MS: u64 = 60_000;
 
+/// Routes of pods that were there once, with their link: a later pod with the same address has another.
+pub(crate) type SeenRoutes = BTreeSet<(RouteKey, u32)>;
+
 /// The routes of pods that ought to be there: the record is of this boot, its link is there, and the plugin is done:
 /// either the route has been `seen` before, or the record is old.
 pub(crate) fn compute_pod_routes(
     records: &[AttachmentRecord],
     facts: &Facts,
-    seen: &BTreeSet<RouteKey>,
+    seen: &SeenRoutes,
     now_ms: u64,
 ) -> Routes {
     let mut routes = Routes::new();
@@ -30,7 +33,7 @@ pub(crate) fn compute_pod_routes(
             let route = host_route(cidr::host(address.ip()), index);
             // During a DEL the address may be another pod's already, while the link still goes down: hands off.
             let alone = holders.get(&route.key.dst) == Some(&1);
-            if alone && (settled || seen.contains(&route.key)) {
+            if alone && (settled || seen.contains(&(route.key.clone(), index))) {
                 routes.insert(route.key.clone(), route);
             }
         }
@@ -54,7 +57,7 @@ fn count_holders(records: &[AttachmentRecord], facts: &Facts) -> HashMap<IpNetwo
 
 fn host_route(dst: IpNetwork, index: u32) -> RouteSpec {
     RouteSpec {
-        key: RouteKey { dst, table: MAIN_TABLE, priority: priority(&dst) },
+        key: RouteKey::main(dst),
         kind: RouteKind::Unicast,
         via: None,
         dev: Some(index),
