@@ -183,18 +183,13 @@ fn free_record(
 }
 
 fn store_of(context: &LeakContext<'_>, record: &AttachmentRecord) -> Store {
-    let data_dir = record.ipam_data_dir.clone().unwrap_or_else(|| default_data_dir(context.state));
+    let data_dir = record.ipam_data_dir.clone().unwrap_or_else(|| context.state.ipam_dir());
     (data_dir, record.key.network.clone())
-}
-
-/// Where the plugin keeps claims unless its configuration says otherwise.
-pub(crate) fn default_data_dir(state: &StateDir) -> PathBuf {
-    state.root().join("ipam")
 }
 
 /// Every store that may hold claims of ours: our network, those in the default folder, those that records name.
 fn list_stores(context: &LeakContext<'_>, records: &[AttachmentRecord]) -> BTreeSet<Store> {
-    let default = default_data_dir(context.state);
+    let default = context.state.ipam_dir();
     let mut stores: BTreeSet<Store> = records.iter().map(|record| store_of(context, record)).collect();
     stores.extend(list_networks(&default).into_iter().map(|network| (default.clone(), network)));
     stores.insert((default, context.network.to_owned()));

@@ -99,8 +99,12 @@ impl Waker {
 
     fn change(&self, set: impl FnOnce(&mut Wakes)) -> bool {
         let mut state = self.lock();
+        let asleep = !state.wakes.any();
         set(&mut state.wakes);
-        self.changed.notify_all();
+        // A flood of events must not be a flood of wakeups too.
+        if asleep || state.stopped {
+            self.changed.notify_all();
+        }
         !state.stopped
     }
 
