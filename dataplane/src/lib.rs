@@ -12,11 +12,14 @@
 
 pub mod address;
 pub mod error;
+pub mod hostport;
 pub mod link;
 pub mod names;
 pub mod neighbour;
 pub mod netlink;
 pub mod netns;
+mod nfnetlink;
+pub mod nft;
 pub mod pod_side;
 pub mod route;
 pub mod sysctl;
