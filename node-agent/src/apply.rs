@@ -34,14 +34,18 @@ pub(crate) fn apply_routes(netlink: &mut Netlink, ops: &[RouteOp]) -> Applied {
             (RouteOp::Add(_), Ok(())) => applied.added += 1,
             (RouteOp::Replace(_), Ok(())) => applied.replaced += 1,
             (RouteOp::Remove(_), Ok(())) => applied.removed += 1,
-            (RouteOp::Add(spec) | RouteOp::Replace(spec), Err(error)) if error.is_exists() => in_the_way.push(spec),
+            (RouteOp::Add(spec) | RouteOp::Replace(spec), Err(error)) if error.is_exists() => {
+                in_the_way.push(spec)
+            }
             // The route or its link went away by itself meanwhile; the event of that is on its way to us.
             (RouteOp::Remove(_), Err(error)) if error.is_not_found() => {}
             (_, Err(error)) => applied.problems.push(refused(&error)),
         }
     }
     if !in_the_way.is_empty() {
-        applied.problems.extend(name_foreign_routes(netlink, &in_the_way));
+        applied
+            .problems
+            .extend(name_foreign_routes(netlink, &in_the_way));
     }
     applied
 }
@@ -56,12 +60,19 @@ fn name_foreign_routes(netlink: &mut Netlink, wanted: &[&RouteSpec]) -> Vec<Prob
         Ok(table) => table,
         Err(error) => return vec![refused(&error)],
     };
-    wanted.iter().filter_map(|spec| complain_of_foreign_route(spec, &table)).collect()
+    wanted
+        .iter()
+        .filter_map(|spec| complain_of_foreign_route(spec, &table))
+        .collect()
 }
 
 fn complain_of_foreign_route(spec: &RouteSpec, table: &[RouteInfo]) -> Option<Problem> {
     let same_key = |route: &&RouteInfo| route.spec.key == spec.key;
-    if table.iter().filter(same_key).any(|route| route.protocol == ROUTE_PROTOCOL) {
+    if table
+        .iter()
+        .filter(same_key)
+        .any(|route| route.protocol == ROUTE_PROTOCOL)
+    {
         // Ours after all: the plugin was faster. The next pass finds it.
         return None;
     }
@@ -69,9 +80,12 @@ fn complain_of_foreign_route(spec: &RouteSpec, table: &[RouteInfo]) -> Option<Pr
         || "a route that is not shown".to_owned(),
         |route| format!("'{}' (protocol {})", route.spec, route.protocol),
     );
-    Some(Problem::new(ProblemKind::ForeignRoute, format!(
-        "route '{spec}' cannot be made: {foreign} of another owner is in its place; remove that one, it is never replaced"
-    )))
+    Some(Problem::new(
+        ProblemKind::ForeignRoute,
+        format!(
+            "route '{spec}' cannot be made: {foreign} of another owner is in its place; remove that one, it is never replaced"
+        ),
+    ))
 }
 
 #[cfg(test)]
@@ -89,14 +103,23 @@ mod tests {
             mtu: None,
             src: None,
         };
-        RouteInfo { spec, protocol, scope: 0, usable: true }
+        RouteInfo {
+            spec,
+            protocol,
+            scope: 0,
+            usable: true,
+        }
     }
 
     #[test]
     fn a_foreign_route_in_the_way_is_named_with_its_protocol() {
         let problem = complain_of_foreign_route(&info(32).spec, &[info(4)]).unwrap();
         assert_eq!(problem.kind, ProblemKind::ForeignRoute);
-        assert!(problem.text.contains("10.244.1.0/24 via 192.0.2.2") && problem.text.contains("protocol 4"), "{problem}");
+        assert!(
+            problem.text.contains("10.244.1.0/24 via 192.0.2.2")
+                && problem.text.contains("protocol 4"),
+            "{problem}"
+        );
     }
 
     #[test]

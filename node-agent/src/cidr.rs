@@ -15,7 +15,9 @@ pub(crate) fn parse_cidr(text: &str) -> Result<IpNetwork, String> {
         .map_err(|_| "not a CIDR (such as 10.244.1.0/24 or fd00:10:244::/64)".to_owned())?;
     let network = canonical(cidr);
     if network != cidr {
-        return Err(format!("has bits set after its prefix length; did you mean {network}?"));
+        return Err(format!(
+            "has bits set after its prefix length; did you mean {network}?"
+        ));
     }
     Ok(cidr)
 }
@@ -64,14 +66,27 @@ mod tests {
 
     #[test]
     fn a_cidr_with_host_bits_is_refused_with_the_one_that_was_meant() {
-        assert!(parse_cidr("10.244.1.7/24").unwrap_err().contains("did you mean 10.244.1.0/24?"));
+        assert!(
+            parse_cidr("10.244.1.7/24")
+                .unwrap_err()
+                .contains("did you mean 10.244.1.0/24?")
+        );
         assert!(parse_cidr("fd00::1/64").unwrap_err().contains("fd00::/64"));
     }
 
     #[test]
     fn nonsense_is_refused_with_an_example() {
-        for text in ["", "10.244.1.0/33", "10.244.1", "ten", "10.0.0.0/8,10.1.0.0/16"] {
-            assert!(parse_cidr(text).unwrap_err().contains("10.244.1.0/24"), "{text}");
+        for text in [
+            "",
+            "10.244.1.0/33",
+            "10.244.1",
+            "ten",
+            "10.0.0.0/8,10.1.0.0/16",
+        ] {
+            assert!(
+                parse_cidr(text).unwrap_err().contains("10.244.1.0/24"),
+                "{text}"
+            );
         }
     }
 
@@ -84,9 +99,20 @@ mod tests {
 
     #[test]
     fn merge_drops_duplicates_and_what_lies_inside_another() {
-        let all = ["10.0.1.0/24", "10.0.0.0/16", "fd00::/64", "10.0.1.0/24", "10.0.1.128/25", "10.1.0.0/16", "fd00::/48"];
+        let all = [
+            "10.0.1.0/24",
+            "10.0.0.0/16",
+            "fd00::/64",
+            "10.0.1.0/24",
+            "10.0.1.128/25",
+            "10.1.0.0/16",
+            "fd00::/48",
+        ];
         let merged = merge(all.iter().map(|text| cidr(text)).collect());
-        assert_eq!(merged, ["10.0.0.0/16", "10.1.0.0/16", "fd00::/48"].map(cidr));
+        assert_eq!(
+            merged,
+            ["10.0.0.0/16", "10.1.0.0/16", "fd00::/48"].map(cidr)
+        );
     }
 
     #[test]

@@ -41,8 +41,11 @@ pub(crate) fn ensure_conflist(settings: &Settings, text: &str) -> Result<bool, C
         let path = path.to_owned();
         move |source| ConflistError { what, path, source }
     };
-    std::fs::create_dir_all(&settings.cni_conf_dir).map_err(fail("create", &settings.cni_conf_dir))?;
-    let temporary = settings.cni_conf_dir.join(format!(".{}.tmp", settings.cni_conf_name));
+    std::fs::create_dir_all(&settings.cni_conf_dir)
+        .map_err(fail("create", &settings.cni_conf_dir))?;
+    let temporary = settings
+        .cni_conf_dir
+        .join(format!(".{}.tmp", settings.cni_conf_name));
     write_new(&temporary, text).map_err(fail("write", &temporary))?;
     std::fs::rename(&temporary, &path).map_err(fail("rename to", &path))?;
     Ok(true)
@@ -54,7 +57,11 @@ fn write_new(path: &Path, text: &str) -> io::Result<()> {
         Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
         _ => {}
     }
-    let mut file = File::options().write(true).create_new(true).mode(0o644).open(path)?;
+    let mut file = File::options()
+        .write(true)
+        .create_new(true)
+        .mode(0o644)
+        .open(path)?;
     // The umask of whoever started us must not keep the runtime from reading it.
     file.set_permissions(std::fs::Permissions::from_mode(0o644))?;
     file.write_all(text.as_bytes())?;
@@ -90,7 +97,10 @@ mod tests {
         assert_eq!(std::fs::metadata(&path).unwrap().ino(), first.ino());
         assert!(ensure_conflist(&settings, "two").unwrap());
         assert_eq!(std::fs::read_to_string(&path).unwrap(), "two");
-        assert_eq!(std::fs::read_dir(&settings.cni_conf_dir).unwrap().count(), 1);
+        assert_eq!(
+            std::fs::read_dir(&settings.cni_conf_dir).unwrap().count(),
+            1
+        );
     }
 
     #[test]
@@ -102,7 +112,10 @@ mod tests {
         std::os::unix::fs::symlink(&victim, dir.path().join(".10-slash32.conflist.tmp")).unwrap();
         assert!(ensure_conflist(&settings, "text").unwrap());
         assert_eq!(std::fs::read_to_string(&victim).unwrap(), "precious");
-        assert_eq!(std::fs::read_to_string(dir.path().join("10-slash32.conflist")).unwrap(), "text");
+        assert_eq!(
+            std::fs::read_to_string(dir.path().join("10-slash32.conflist")).unwrap(),
+            "text"
+        );
     }
 
     #[test]

@@ -46,7 +46,11 @@ impl Desired {
 pub(crate) fn peer_addresses(view: &ClusterView, own: &str) -> Vec<IpAddr> {
     let peers = view.nodes.iter().filter(|node| node.name.as_ref() != own);
     let mut wanted: Vec<IpAddr> = peers
-        .flat_map(|node| node.pod_cidrs.iter().filter_map(|cidr| node.address_of_family(cidr.is_ipv6())))
+        .flat_map(|node| {
+            node.pod_cidrs
+                .iter()
+                .filter_map(|cidr| node.address_of_family(cidr.is_ipv6()))
+        })
         .collect();
     wanted.sort_unstable();
     wanted.dedup();
@@ -54,7 +58,11 @@ pub(crate) fn peer_addresses(view: &ClusterView, own: &str) -> Vec<IpAddr> {
 }
 
 /// `Err` where nothing can be decided: then nothing may be changed either.
-pub(crate) fn compute_desired(settings: &Settings, view: &ClusterView, facts: &Facts) -> Result<Desired, Problem> {
+pub(crate) fn compute_desired(
+    settings: &Settings,
+    view: &ClusterView,
+    facts: &Facts,
+) -> Result<Desired, Problem> {
     let own = find_own_node(settings, view)?;
     let mut desired = Desired {
         pod_cidrs: own.pod_cidrs.to_vec(),
@@ -85,7 +93,9 @@ fn find_own_node<'a>(settings: &Settings, view: &'a ClusterView) -> Result<&'a N
         ))
     })?;
     if node.pod_cidrs.is_empty() {
-        return Err(complain(format!("this node's Node {name} has no usable podCIDR yet; waiting for it")));
+        return Err(complain(format!(
+            "this node's Node {name} has no usable podCIDR yet; waiting for it"
+        )));
     }
     Ok(node)
 }
@@ -101,11 +111,19 @@ fn compute_cluster(settings: &Settings, view: &ClusterView) -> Vec<IpNetwork> {
 }
 
 /// The smallest MTU of the links that carry this node's addresses: a pod's link has one MTU for both families.
-fn compute_mtu(settings: &Settings, own: &NodeView, facts: &Facts, problems: &mut Vec<Problem>) -> Option<u32> {
+fn compute_mtu(
+    settings: &Settings,
+    own: &NodeView,
+    facts: &Facts,
+    problems: &mut Vec<Problem>,
+) -> Option<u32> {
     if let MtuSetting::Fixed(bytes) = settings.mtu {
         return Some(bytes);
     }
-    let links = own.addresses.iter().filter_map(|address| facts.find_holder(*address));
+    let links = own
+        .addresses
+        .iter()
+        .filter_map(|address| facts.find_holder(*address));
     let mtu = links.map(|(_, link)| link.mtu).min();
     if mtu.is_none() {
         let addresses: Vec<String> = own.addresses.iter().map(ToString::to_string).collect();
@@ -118,7 +136,12 @@ fn compute_mtu(settings: &Settings, own: &NodeView, facts: &Facts, problems: &mu
 }
 
 /// An own podCIDR that covers a network of the host would hand out addresses that are taken.
-fn complain_of_own_networks(own: &NodeView, cidr: &IpNetwork, facts: &Facts, problems: &mut Vec<Problem>) {
+fn complain_of_own_networks(
+    own: &NodeView,
+    cidr: &IpNetwork,
+    facts: &Facts,
+    problems: &mut Vec<Problem>,
+) {
     if let Some((network, link)) = facts.find_own_network(cidr) {
         problems.push(Problem::new(ProblemKind::CidrConflict, format!(
             "this node's podCIDR {cidr} ({}) overlaps {network} on its link {link}; pods may get addresses that are in use",

@@ -10,7 +10,11 @@ use std::collections::BTreeMap;
 ///
 /// The kernel can hold several routes under one key (appended ones, next hops of IPv6). Those go one per call: the
 /// change wakes the next pass.
-pub(crate) fn diff_routes(desired: &Routes, owned: &[RouteInfo], may_remove: impl Fn(&RouteInfo) -> bool) -> Vec<RouteOp> {
+pub(crate) fn diff_routes(
+    desired: &Routes,
+    owned: &[RouteInfo],
+    may_remove: impl Fn(&RouteInfo) -> bool,
+) -> Vec<RouteOp> {
     let mut by_key: BTreeMap<&RouteKey, Vec<&RouteInfo>> = BTreeMap::new();
     for route in owned {
         by_key.entry(&route.spec.key).or_default().push(route);
@@ -18,7 +22,8 @@ pub(crate) fn diff_routes(desired: &Routes, owned: &[RouteInfo], may_remove: imp
     let (mut add, mut replace, mut remove) = (Vec::new(), Vec::new(), Vec::new());
     for (key, want) in desired {
         let there = by_key.remove(key).unwrap_or_default();
-        let (good, other): (Vec<_>, Vec<_>) = there.into_iter().partition(|route| matches(want, route));
+        let (good, other): (Vec<_>, Vec<_>) =
+            there.into_iter().partition(|route| matches(want, route));
         match (good.first(), other.first()) {
             (None, None) => add.push(RouteOp::Add(want.clone())),
             (None, Some(_)) => replace.push(RouteOp::Replace(want.clone())),

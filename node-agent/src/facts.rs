@@ -31,44 +31,77 @@ pub(crate) struct Facts {
 
 impl Facts {
     /// Without ways.
-    pub(crate) fn new(links: Vec<LinkInfo>, addresses: impl IntoIterator<Item = (u32, IpNetwork)>) -> Facts {
+    pub(crate) fn new(
+        links: Vec<LinkInfo>,
+        addresses: impl IntoIterator<Item = (u32, IpNetwork)>,
+    ) -> Facts {
         let links: BTreeMap<u32, LinkFact> = links
             .into_iter()
-            .map(|link| (link.index, LinkFact { name: link.name.into(), mtu: link.mtu }))
+            .map(|link| {
+                (
+                    link.index,
+                    LinkFact {
+                        name: link.name.into(),
+                        mtu: link.mtu,
+                    },
+                )
+            })
             .collect();
         let of_pods = |index: &u32| links.get(index).is_some_and(|link| is_pod_link(&link.name));
-        let addresses = addresses.into_iter().filter(|(index, _)| !of_pods(index)).collect();
-        Facts { links, addresses, ways: HashMap::new() }
+        let addresses = addresses
+            .into_iter()
+            .filter(|(index, _)| !of_pods(index))
+            .collect();
+        Facts {
+            links,
+            addresses,
+            ways: HashMap::new(),
+        }
     }
 
     /// The link that holds exactly this address.
     pub(crate) fn find_holder(&self, address: IpAddr) -> Option<(u32, &LinkFact)> {
-        let (index, _) = self.addresses.iter().find(|(_, network)| network.ip() == address)?;
+        let (index, _) = self
+            .addresses
+            .iter()
+            .find(|(_, network)| network.ip() == address)?;
         self.links.get(index).map(|link| (*index, link))
     }
 
     /// Index of the link of this name.
     pub(crate) fn find_link(&self, name: &str) -> Option<u32> {
-        self.links.iter().find(|(_, link)| link.name.as_ref() == name).map(|(index, _)| *index)
+        self.links
+            .iter()
+            .find(|(_, link)| link.name.as_ref() == name)
+            .map(|(index, _)| *index)
     }
 
     /// A network of this node's own links that shares addresses with `cidr`.
     pub(crate) fn find_own_network(&self, cidr: &IpNetwork) -> Option<(IpNetwork, &str)> {
-        let (index, network) = self.addresses.iter().find(|(_, network)| {
-            crate::cidr::overlap(&crate::cidr::canonical(*network), cidr)
-        })?;
-        Some((*network, self.links.get(index).map_or("?", |link| link.name.as_ref())))
+        let (index, network) = self
+            .addresses
+            .iter()
+            .find(|(_, network)| crate::cidr::overlap(&crate::cidr::canonical(*network), cidr))?;
+        Some((
+            *network,
+            self.links.get(index).map_or("?", |link| link.name.as_ref()),
+        ))
     }
 
     /// True for the host's side of a pod.
     pub(crate) fn is_pod_link(&self, index: u32) -> bool {
-        self.links.get(&index).is_some_and(|link| is_pod_link(&link.name))
+        self.links
+            .get(&index)
+            .is_some_and(|link| is_pod_link(&link.name))
     }
 
     /// What decides about ways, besides routes: if this is the same, the last answers are good for a while.
     pub(crate) fn same_underlay(&self, other: &Facts) -> bool {
         let underlay = |facts: &Facts| -> Vec<(u32, LinkFact)> {
-            let links = facts.links.iter().filter(|(_, link)| !is_pod_link(&link.name));
+            let links = facts
+                .links
+                .iter()
+                .filter(|(_, link)| !is_pod_link(&link.name));
             links.map(|(index, link)| (*index, link.clone())).collect()
         };
         self.addresses == other.addresses && underlay(self) == underlay(other)

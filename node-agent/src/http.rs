@@ -36,6 +36,10 @@ async fn metrics(State(shared): State<Arc<Shared>>) -> Response {
 }
 
 fn answer((good, text): (bool, String)) -> Response {
-    let code = if good { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
+    let code = if good {
+        StatusCode::OK
+    } else {
+        StatusCode::SERVICE_UNAVAILABLE
+    };
     (code, text).into_response()
 }

@@ -65,7 +65,10 @@ impl Leaks {
         suspects
             .into_iter()
             .filter(|record| {
-                let since = *self.records.entry(record.key.clone()).or_insert(context.now);
+                let since = *self
+                    .records
+                    .entry(record.key.clone())
+                    .or_insert(context.now);
                 other_boot(record) || context.now.duration_since(since) >= context.grace
             })
             .collect()
@@ -79,12 +82,20 @@ impl Leaks {
         claims: &[Claim],
         keys: &BTreeSet<&AttachmentKey>,
     ) -> BTreeSet<IpAddr> {
-        let orphans: BTreeSet<IpAddr> = claims.iter().filter(|claim| is_orphan(claim, keys)).map(|claim| claim.address).collect();
-        self.claims.retain(|(of, address), _| of != store || orphans.contains(address));
+        let orphans: BTreeSet<IpAddr> = claims
+            .iter()
+            .filter(|claim| is_orphan(claim, keys))
+            .map(|claim| claim.address)
+            .collect();
+        self.claims
+            .retain(|(of, address), _| of != store || orphans.contains(address));
         orphans
             .into_iter()
             .filter(|address| {
-                let since = *self.claims.entry((store.clone(), *address)).or_insert(context.now);
+                let since = *self
+                    .claims
+                    .entry((store.clone(), *address))
+                    .or_insert(context.now);
                 context.now.duration_since(since) >= context.grace
             })
             .collect()
@@ -93,7 +104,11 @@ impl Leaks {
 
 /// A claim that the plugin made and no record speaks for. An unreadable claim names nobody: the store itself deals with it.
 fn is_orphan(claim: &Claim, keys: &BTreeSet<&AttachmentKey>) -> bool {
-    claim.holder == Some(Holder::Slash32) && claim.owner.as_ref().is_some_and(|owner| !keys.contains(owner))
+    claim.holder == Some(Holder::Slash32)
+        && claim
+            .owner
+            .as_ref()
+            .is_some_and(|owner| !keys.contains(owner))
 }
 
 // ===== freeing =====
@@ -113,7 +128,9 @@ impl Leaks {
             match free_record(context, netfilter, record, facts) {
                 Ok(addresses) => {
                     tracing::info!(
-                        container = record.key.container_id, interface = record.key.ifname, addresses,
+                        container = record.key.container_id,
+                        interface = record.key.ifname,
+                        addresses,
                         "freed the record of a pod that is gone"
                     );
                     freed.records += 1;
@@ -122,19 +139,34 @@ impl Leaks {
                 }
                 Err(reason) => freed.problems.push(Problem::new(
                     ProblemKind::State,
-                    format!("free the record of container {}: {reason}", record.key.container_id),
+                    format!(
+                        "free the record of container {}: {reason}",
+                        record.key.container_id
+                    ),
                 )),
             }
         }
-        let keys: BTreeSet<&AttachmentKey> = records.iter().map(|record| &record.key).filter(|key| !gone.contains(key)).collect();
+        let keys: BTreeSet<&AttachmentKey> = records
+            .iter()
+            .map(|record| &record.key)
+            .filter(|key| !gone.contains(key))
+            .collect();
         for store in list_stores(context, records) {
             self.free_claims(context, &store, &keys, &mut freed);
         }
         freed
     }
 
-    fn free_claims(&mut self, context: &LeakContext<'_>, store: &Store, keys: &BTreeSet<&AttachmentKey>, freed: &mut Freed) {
-        let complain = |error: ipam::IpamError| Problem::new(ProblemKind::State, format!("network {}: {error}", store.1));
+    fn free_claims(
+        &mut self,
+        context: &LeakContext<'_>,
+        store: &Store,
+        keys: &BTreeSet<&AttachmentKey>,
+        freed: &mut Freed,
+    ) {
+        let complain = |error: ipam::IpamError| {
+            Problem::new(ProblemKind::State, format!("network {}: {error}", store.1))
+        };
         let ipam = Ipam::open(&store.0, &store.1, Holder::Slash32);
         let claims = match ipam.claims() {
             Ok(claims) => claims,
@@ -145,7 +177,8 @@ impl Leaks {
             return;
         }
         // Judged again under the store's lock: an ADD may have taken the address since.
-        let (released, errors) = ipam.retain(&|claim| !(chosen.contains(&claim.address) && is_orphan(claim, keys)));
+        let (released, errors) =
+            ipam.retain(&|claim| !(chosen.contains(&claim.address) && is_orphan(claim, keys)));
         for address in &released {
             tracing::info!(%address, network = store.1, "freed an address that no pod holds");
         }
@@ -162,8 +195,15 @@ fn free_record(
     facts: &Facts,
 ) -> Result<usize, String> {
     let said = |error: &dyn std::error::Error| error.to_string();
-    let _lock = context.state.lock_host_ports(LOCK_PATIENCE).map_err(|error| said(&error))?;
-    match context.state.read_record(&record.key).map_err(|error| said(&error))? {
+    let _lock = context
+        .state
+        .lock_host_ports(LOCK_PATIENCE)
+        .map_err(|error| said(&error))?;
+    match context
+        .state
+        .read_record(&record.key)
+        .map_err(|error| said(&error))?
+    {
         // DEL was faster.
         None => return Ok(0),
         Some(now) if now != *record => return Err("it has changed meanwhile".to_owned()),
@@ -173,34 +213,55 @@ fn free_record(
     if !entries.is_empty() && facts.find_link(&record.host_link).is_none() {
         let pods: BTreeSet<IpAddr> = entries.iter().map(|entry| entry.pod_ip).collect();
         let pods: Vec<IpAddr> = pods.into_iter().collect();
-        netfilter.remove_host_ports(&entries, &pods).map_err(|error| said(&error))?;
+        netfilter
+            .remove_host_ports(&entries, &pods)
+            .map_err(|error| said(&error))?;
     }
     let store = store_of(context, record);
     let ipam = Ipam::open(&store.0, &store.1, Holder::Slash32);
     let released = ipam.release(&record.key).map_err(|error| said(&error))?;
-    context.state.remove_record(&record.key).map_err(|error| said(&error))?;
+    context
+        .state
+        .remove_record(&record.key)
+        .map_err(|error| said(&error))?;
     Ok(released.len())
 }
 
 fn store_of(context: &LeakContext<'_>, record: &AttachmentRecord) -> Store {
-    let data_dir = record.ipam_data_dir.clone().unwrap_or_else(|| context.state.ipam_dir());
+    let data_dir = record
+        .ipam_data_dir
+        .clone()
+        .unwrap_or_else(|| context.state.ipam_dir());
     (data_dir, record.key.network.clone())
 }
 
 /// Every store that may hold claims of ours: our network, those in the default folder, those that records name.
 fn list_stores(context: &LeakContext<'_>, records: &[AttachmentRecord]) -> BTreeSet<Store> {
     let default = context.state.ipam_dir();
-    let mut stores: BTreeSet<Store> = records.iter().map(|record| store_of(context, record)).collect();
-    stores.extend(list_networks(&default).into_iter().map(|network| (default.clone(), network)));
+    let mut stores: BTreeSet<Store> = records
+        .iter()
+        .map(|record| store_of(context, record))
+        .collect();
+    stores.extend(
+        list_networks(&default)
+            .into_iter()
+            .map(|network| (default.clone(), network)),
+    );
     stores.insert((default, context.network.to_owned()));
     stores
 }
 
 /// Folders of networks; what is not one is left alone.
 fn list_networks(data_dir: &Path) -> Vec<String> {
-    let Ok(entries) = std::fs::read_dir(data_dir) else { return Vec::new() };
-    let folders = entries.flatten().filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir()));
-    folders.filter_map(|entry| entry.file_name().into_string().ok()).collect()
+    let Ok(entries) = std::fs::read_dir(data_dir) else {
+        return Vec::new();
+    };
+    let folders = entries
+        .flatten()
+        .filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir()));
+    folders
+        .filter_map(|entry| entry.file_name().into_string().ok())
+        .collect()
 }
 
 #[cfg(test)]

@@ -42,8 +42,12 @@ const EXIT_USAGE: u8 = 2;
 
 fn main() -> ExitCode {
     let result = match Cli::parse().command {
-        Command::Run(args) => with_settings(args.settings, |settings| run::run(settings, args.once)),
-        Command::Uninstall(args) => with_settings(args.settings, |settings| uninstall::run(&settings, args.force)),
+        Command::Run(args) => {
+            with_settings(args.settings, |settings| run::run(settings, args.once))
+        }
+        Command::Uninstall(args) => with_settings(args.settings, |settings| {
+            uninstall::run(&settings, args.force)
+        }),
         Command::Version => print_version(),
     };
     result.unwrap_or_else(|error| {
@@ -76,11 +80,18 @@ fn read_settings(args: SettingsArgs) -> anyhow::Result<Settings> {
         None if Path::new(DEFAULT_CONFIG).exists() => RawSettings::read(Path::new(DEFAULT_CONFIG))?,
         None => RawSettings::default(),
     };
-    Ok(Settings::from_raw(args.raw.over(file), &Surroundings::of_process())?)
+    Ok(Settings::from_raw(
+        args.raw.over(file),
+        &Surroundings::of_process(),
+    )?)
 }
 
 fn print_version() -> anyhow::Result<ExitCode> {
-    writeln!(std::io::stdout(), "slash32-agent {}", env!("CARGO_PKG_VERSION"))?;
+    writeln!(
+        std::io::stdout(),
+        "slash32-agent {}",
+        env!("CARGO_PKG_VERSION")
+    )?;
     Ok(ExitCode::SUCCESS)
 }
 

@@ -56,25 +56,80 @@ impl Metrics {
         let build = Info::new([("version", env!("CARGO_PKG_VERSION"))]);
         registry.register("build", "Version of the agent", build);
         // From the cheapest pass on an idle node to one that waits for nft on a busy one.
-        let duration = Histogram::new([0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1.0, 5.0]);
-        registry.register_with_unit("reconcile_duration", "Time of a whole pass", Unit::Seconds, duration.clone());
+        let duration = Histogram::new([
+            0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1.0, 5.0,
+        ]);
+        registry.register_with_unit(
+            "reconcile_duration",
+            "Time of a whole pass",
+            Unit::Seconds,
+            duration.clone(),
+        );
         Metrics {
             nodes: gauge(&mut registry, "nodes", "Nodes in the view of the cluster"),
-            nodes_file_last_error: gauge(&mut registry, "nodes_file_last_error", "1 while the newest content of the file of Nodes is refused"),
-            nodes_file_reads: family(&mut registry, "nodes_file_reads", "Readings of the file of Nodes, by result"),
-            routes: family(&mut registry, "routes", "Routes of peers and pods: wanted, and those of ours that were present"),
-            route_changes: family(&mut registry, "route_changes", "Routes added, replaced and removed"),
-            route_repairs: counter(&mut registry, "route_repairs", "Routes put right that another program had changed"),
+            nodes_file_last_error: gauge(
+                &mut registry,
+                "nodes_file_last_error",
+                "1 while the newest content of the file of Nodes is refused",
+            ),
+            nodes_file_reads: family(
+                &mut registry,
+                "nodes_file_reads",
+                "Readings of the file of Nodes, by result",
+            ),
+            routes: family(
+                &mut registry,
+                "routes",
+                "Routes of peers and pods: wanted, and those of ours that were present",
+            ),
+            route_changes: family(
+                &mut registry,
+                "route_changes",
+                "Routes added, replaced and removed",
+            ),
+            route_repairs: counter(
+                &mut registry,
+                "route_repairs",
+                "Routes put right that another program had changed",
+            ),
             reconcile_duration: duration,
-            problems: family(&mut registry, "problems", "Standing problems; /readyz tells them in words"),
+            problems: family(
+                &mut registry,
+                "problems",
+                "Standing problems; /readyz tells them in words",
+            ),
             ready: gauge(&mut registry, "ready", "1 once a whole pass converged"),
             attachments: gauge(&mut registry, "attachments", "Pod interfaces with a record"),
-            host_ports: gauge(&mut registry, "host_ports", "Host ports of pods on this node"),
-            ipam_addresses: family(&mut registry, "ipam_addresses", "Addresses of this node's podCIDRs: used, free, cooling"),
-            table_writes: family(&mut registry, "nftables_writes", "Writes of the nftables table: whole, repaired, destinations"),
-            element_repairs: counter(&mut registry, "nftables_element_repairs", "Host-port elements put right"),
-            netlink_overruns: counter(&mut registry, "netlink_overruns", "Event sockets that overflowed; everything was read again"),
-            leaks_freed: family(&mut registry, "leaks_freed", "Records and addresses freed that no pod held"),
+            host_ports: gauge(
+                &mut registry,
+                "host_ports",
+                "Host ports of pods on this node",
+            ),
+            ipam_addresses: family(
+                &mut registry,
+                "ipam_addresses",
+                "Addresses of this node's podCIDRs: used, free, cooling",
+            ),
+            table_writes: family(
+                &mut registry,
+                "nftables_writes",
+                "Writes of the nftables table: whole, repaired, destinations",
+            ),
+            element_repairs: counter(
+                &mut registry,
+                "nftables_element_repairs",
+                "Host-port elements put right",
+            ),
+            netlink_overruns: counter(
+                &mut registry,
+                "netlink_overruns",
+                "Event sockets that overflowed; everything was read again",
+            ),
+            leaks_freed: family(
+                &mut registry,
+                "leaks_freed",
+                "Records and addresses freed that no pod held",
+            ),
             registry,
         }
     }
@@ -82,8 +137,15 @@ impl Metrics {
     /// Every kind has a value, zero included, so that an alert can be written before the first trouble.
     pub(crate) fn set_problems(&self, problems: &[Problem]) {
         for kind in ProblemKind::ALL {
-            let count = problems.iter().filter(|problem| problem.kind == kind).count();
-            self.problems.get_or_create(&KindLabel { kind: kind.as_str() }).set(to_i64(count));
+            let count = problems
+                .iter()
+                .filter(|problem| problem.kind == kind)
+                .count();
+            self.problems
+                .get_or_create(&KindLabel {
+                    kind: kind.as_str(),
+                })
+                .set(to_i64(count));
         }
     }
 
@@ -115,7 +177,13 @@ fn counter(registry: &mut Registry, name: &str, help: &str) -> Counter {
 fn family<L, M>(registry: &mut Registry, name: &str, help: &str) -> Family<L, M>
 where
     L: EncodeLabelSet + Clone + std::hash::Hash + Eq + Send + Sync + std::fmt::Debug + 'static,
-    M: Default + prometheus_client::metrics::TypedMetric + prometheus_client::encoding::EncodeMetric + Send + Sync + std::fmt::Debug + 'static,
+    M: Default
+        + prometheus_client::metrics::TypedMetric
+        + prometheus_client::encoding::EncodeMetric
+        + Send
+        + Sync
+        + std::fmt::Debug
+        + 'static,
 {
     let family = Family::<L, M>::default();
     registry.register(name, help, family.clone());
@@ -143,6 +211,9 @@ mod tests {
         ] {
             assert!(text.contains(line), "{line} is not in\n{text}");
         }
-        assert!(text.lines().all(|line| line.starts_with('#') || line.starts_with("slash32_")));
+        assert!(
+            text.lines()
+                .all(|line| line.starts_with('#') || line.starts_with("slash32_"))
+        );
     }
 }

@@ -23,7 +23,11 @@ pub(crate) struct Pace {
 
 impl Pace {
     pub(crate) fn new(now: Instant) -> Pace {
-        Pace { repairs_left: REPAIR_BUDGET, refilled: now, retry: None }
+        Pace {
+            repairs_left: REPAIR_BUDGET,
+            refilled: now,
+            retry: None,
+        }
     }
 
     /// How long to rest after a pass that took `work` and had (or had not) to repair what another program did.
@@ -38,18 +42,27 @@ impl Pace {
                 self.repairs_left = left;
                 share
             }
-            None => share.max(REPAIR_REFILL),
+            None => {
+                let rest = share.max(REPAIR_REFILL);
+                // This rest pays for the repair that was just done on credit; it earns no further one.
+                self.refilled = now + rest;
+                rest
+            }
         }
     }
 
     /// The delay until a failed pass is tried again, event or no event; doubled each time until one succeeds.
     pub(crate) fn retry_after(&mut self, failed: bool) -> Option<Duration> {
-        self.retry = failed.then(|| self.retry.map_or(FIRST_RETRY, |last| (last * 2).min(LAST_RETRY)));
+        self.retry = failed.then(|| {
+            self.retry
+                .map_or(FIRST_RETRY, |last| (last * 2).min(LAST_RETRY))
+        });
         self.retry
     }
 
     fn refill(&mut self, now: Instant) {
-        let periods = now.saturating_duration_since(self.refilled).as_secs() / REPAIR_REFILL.as_secs();
+        let periods =
+            now.saturating_duration_since(self.refilled).as_secs() / REPAIR_REFILL.as_secs();
         let earned = u32::try_from(periods).unwrap_or(u32::MAX);
         if earned > 0 {
             self.refilled = now;
@@ -80,7 +93,10 @@ mod tests {
             now += pace.rest(now, work, true) + work;
             repairs += 1;
         }
-        assert!((90..=110).contains(&repairs), "{repairs} repairs in a minute");
+        assert!(
+            (90..=110).contains(&repairs),
+            "{repairs} repairs in a minute"
+        );
         now += Duration::from_secs(120);
         assert!(pace.rest(now, work, true) < Duration::from_millis(1));
     }
@@ -90,15 +106,23 @@ mod tests {
         let now = Instant::now();
         let mut pace = Pace::new(now);
         for _ in 0..1000 {
-            assert_eq!(pace.rest(now, Duration::from_millis(20), false), Duration::from_millis(80));
+            assert_eq!(
+                pace.rest(now, Duration::from_millis(20), false),
+                Duration::from_millis(80)
+            );
         }
     }
 
     #[test]
     fn retries_grow_to_a_minute_and_start_anew_after_a_success() {
         let mut pace = Pace::new(Instant::now());
-        let delays: Vec<u128> = (0..9).map(|_| pace.retry_after(true).unwrap().as_millis()).collect();
-        assert_eq!(delays, [500, 1000, 2000, 4000, 8000, 16_000, 32_000, 60_000, 60_000]);
+        let delays: Vec<u128> = (0..9)
+            .map(|_| pace.retry_after(true).unwrap().as_millis())
+            .collect();
+        assert_eq!(
+            delays,
+            [500, 1000, 2000, 4000, 8000, 16_000, 32_000, 60_000, 60_000]
+        );
         assert_eq!(pace.retry_after(false), None);
         assert_eq!(pace.retry_after(true), Some(FIRST_RETRY));
     }

@@ -11,7 +11,9 @@ const CAP_NET_ADMIN: u32 = 12;
 pub(crate) fn check(settings: &Settings) -> anyhow::Result<()> {
     let status = std::fs::read_to_string("/proc/self/status").context("read /proc/self/status")?;
     if !has_capability(&status, CAP_NET_ADMIN) {
-        bail!("not allowed to change the network: run as root, or grant CAP_NET_ADMIN (securityContext.capabilities in a pod)");
+        bail!(
+            "not allowed to change the network: run as root, or grant CAP_NET_ADMIN (securityContext.capabilities in a pod)"
+        );
     }
     let version = dataplane::nft::version(&settings.nft_program)?;
     tracing::debug!(version, "found the nft program");
@@ -30,9 +32,15 @@ mod tests {
 
     #[test]
     fn the_capability_is_read_from_the_effective_set() {
-        assert!(has_capability("Name:\tx\nCapPrm:\t0\nCapEff:\t0000000000001000\n", CAP_NET_ADMIN));
+        assert!(has_capability(
+            "Name:\tx\nCapPrm:\t0\nCapEff:\t0000000000001000\n",
+            CAP_NET_ADMIN
+        ));
         assert!(has_capability("CapEff:\t000001ffffffffff\n", CAP_NET_ADMIN));
-        assert!(!has_capability("CapPrm:\t0000000000001000\nCapEff:\t0000000000000000\n", CAP_NET_ADMIN));
+        assert!(!has_capability(
+            "CapPrm:\t0000000000001000\nCapEff:\t0000000000000000\n",
+            CAP_NET_ADMIN
+        ));
         assert!(!has_capability("", CAP_NET_ADMIN));
     }
 }

@@ -66,7 +66,10 @@ impl ProblemKind {
     /// True where this node's own pods could not work: it must not turn ready. Trouble with a single peer, or with new
     /// Nodes, is no reason to take a whole node out of service.
     pub(crate) fn blocks_ready(self) -> bool {
-        matches!(self, Self::OwnNode | Self::Kernel | Self::Nftables | Self::Sysctl | Self::State)
+        matches!(
+            self,
+            Self::OwnNode | Self::Kernel | Self::Nftables | Self::Sysctl | Self::State
+        )
     }
 
     /// True where trying again by the clock can help, without any event.
@@ -84,7 +87,10 @@ pub(crate) struct Problem {
 
 impl Problem {
     pub(crate) fn new(kind: ProblemKind, text: impl Into<String>) -> Problem {
-        Problem { kind, text: text.into() }
+        Problem {
+            kind,
+            text: text.into(),
+        }
     }
 }
 
@@ -111,7 +117,11 @@ impl ProblemLog {
         for problem in fresh.iter().take(Self::LINES_PER_CHANGE) {
             tracing::warn!(kind = problem.kind.as_str(), "{}", problem.text);
         }
-        if let Some(more) = fresh.len().checked_sub(Self::LINES_PER_CHANGE).filter(|more| *more > 0) {
+        if let Some(more) = fresh
+            .len()
+            .checked_sub(Self::LINES_PER_CHANGE)
+            .filter(|more| *more > 0)
+        {
             tracing::warn!("and {more} more problems; /readyz lists them all");
         }
         for problem in solved.iter().take(Self::LINES_PER_CHANGE) {
@@ -135,7 +145,10 @@ mod tests {
 
     #[test]
     fn a_problem_is_noted_when_it_appears_and_when_it_is_gone() {
-        let problem = Problem::new(ProblemKind::OffLink, "node b (192.0.2.2) is not on a link of this node");
+        let problem = Problem::new(
+            ProblemKind::OffLink,
+            "node b (192.0.2.2) is not on a link of this node",
+        );
         let mut log = ProblemLog::default();
         assert!(log.note(std::slice::from_ref(&problem)));
         assert!(!log.note(std::slice::from_ref(&problem)));
@@ -147,7 +160,12 @@ mod tests {
     fn labels_are_distinct_and_a_peer_never_blocks_the_node() {
         let labels: BTreeSet<&str> = ProblemKind::ALL.iter().map(|kind| kind.as_str()).collect();
         assert_eq!(labels.len(), ProblemKind::ALL.len());
-        for kind in [ProblemKind::OffLink, ProblemKind::InvalidNode, ProblemKind::CidrConflict, ProblemKind::ForeignRoute] {
+        for kind in [
+            ProblemKind::OffLink,
+            ProblemKind::InvalidNode,
+            ProblemKind::CidrConflict,
+            ProblemKind::ForeignRoute,
+        ] {
             assert!(!kind.blocks_ready());
         }
     }

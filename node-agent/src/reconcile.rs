@@ -7,7 +7,7 @@ use crate::problem::{Problem, ProblemKind};
 use crate::settings::Settings;
 use crate::status::Shared;
 use crate::view::ClusterView;
-use crate::wake::{Wakes, Waker};
+use crate::wake::{Waker, Wakes};
 use node_state::StateDir;
 use pass::Memory;
 use std::sync::Arc;
@@ -36,7 +36,10 @@ pub(crate) struct Outcome {
 impl Outcome {
     /// True where this node's own pods have their network.
     pub(crate) fn converged(&self) -> bool {
-        !self.problems.iter().any(|problem| problem.kind.blocks_ready())
+        !self
+            .problems
+            .iter()
+            .any(|problem| problem.kind.blocks_ready())
     }
 }
 
@@ -55,7 +58,14 @@ pub(crate) struct Reconciler {
 impl Reconciler {
     pub(crate) fn new(settings: Arc<Settings>, shared: Arc<Shared>) -> Reconciler {
         let state = StateDir::new(settings.state_dir.clone());
-        Reconciler { settings, state, shared, view: None, source_problem: None, memory: Memory::default() }
+        Reconciler {
+            settings,
+            state,
+            shared,
+            view: None,
+            source_problem: None,
+            memory: Memory::default(),
+        }
     }
 
     /// Until `Waker::stop`. The kernel stays as it is: an upgrade of the agent must cut nothing off.
@@ -69,7 +79,8 @@ impl Reconciler {
                 return;
             }
             let start = Instant::now();
-            let full = start >= resync_at || wakes.overruns > 0 || retry_at.is_some_and(|at| start >= at);
+            let full =
+                start >= resync_at || wakes.overruns > 0 || retry_at.is_some_and(|at| start >= at);
             if !(full || wakes.any() || self.memory.is_due(start)) {
                 continue;
             }
@@ -79,7 +90,10 @@ impl Reconciler {
             if full {
                 resync_at = end + self.settings.resync_interval;
             }
-            let retry = outcome.problems.iter().any(|problem| problem.kind.is_retried());
+            let retry = outcome
+                .problems
+                .iter()
+                .any(|problem| problem.kind.is_retried());
             retry_at = pace.retry_after(retry).map(|delay| end + delay);
             waker.pause(pace.rest(end, end - start, outcome.repaired));
         }
@@ -90,7 +104,10 @@ impl Reconciler {
         let mut view = Some(view.map(Arc::new));
         let mut outcome = Outcome::default();
         for _ in 0..PASSES_OF_ONCE {
-            let wakes = Wakes { view: view.take(), ..Wakes::default() };
+            let wakes = Wakes {
+                view: view.take(),
+                ..Wakes::default()
+            };
             outcome = self.pass(wakes, true, Instant::now());
             if !outcome.changed {
                 break;
@@ -115,11 +132,17 @@ impl Reconciler {
         };
         outcome.problems.extend(self.source_problem.clone());
         if self.view.is_none() && self.source_problem.is_none() {
-            outcome.problems.push(Problem::new(ProblemKind::NodesFile, "the file of Nodes has not been read yet"));
+            outcome.problems.push(Problem::new(
+                ProblemKind::NodesFile,
+                "the file of Nodes has not been read yet",
+            ));
         }
         let converged = self.view.is_some() && outcome.converged() && self.finish(&mut outcome);
         self.memory.log.note(&outcome.problems);
-        self.shared.metrics.reconcile_duration.observe(start.elapsed().as_secs_f64());
+        self.shared
+            .metrics
+            .reconcile_duration
+            .observe(start.elapsed().as_secs_f64());
         self.shared.publish(converged, outcome.problems.clone());
         outcome
     }
@@ -128,8 +151,13 @@ impl Reconciler {
     fn take_view(&mut self, answer: Result<Arc<ClusterView>, Problem>) -> bool {
         let metrics = &self.shared.metrics;
         let result = if answer.is_ok() { "ok" } else { "refused" };
-        metrics.nodes_file_reads.get_or_create(&crate::metrics::StateLabel { state: result }).inc();
-        metrics.nodes_file_last_error.set(i64::from(answer.is_err()));
+        metrics
+            .nodes_file_reads
+            .get_or_create(&crate::metrics::StateLabel { state: result })
+            .inc();
+        metrics
+            .nodes_file_last_error
+            .set(i64::from(answer.is_err()));
         match answer {
             Err(problem) => {
                 self.source_problem = Some(problem);

@@ -25,10 +25,20 @@ pub(crate) fn run(settings: Settings, once: bool) -> anyhow::Result<ExitCode> {
     for (key, value) in settings.effective() {
         tracing::debug!(key, value, "setting");
     }
-    let effective: Vec<String> = settings.effective().iter().map(|(key, value)| format!("{key}={value}")).collect();
-    tracing::info!(version = env!("CARGO_PKG_VERSION"), settings = effective.join(" "), "slash32-agent starts");
+    let effective: Vec<String> = settings
+        .effective()
+        .iter()
+        .map(|(key, value)| format!("{key}={value}"))
+        .collect();
+    tracing::info!(
+        version = env!("CARGO_PKG_VERSION"),
+        settings = effective.join(" "),
+        "slash32-agent starts"
+    );
     let Some(nodes_file) = settings.nodes_file.clone() else {
-        bail!("no source of Nodes: set nodesFile (--nodes-file, SLASH32_NODES_FILE) to a file as 'kubectl get nodes -o yaml' prints it");
+        bail!(
+            "no source of Nodes: set nodesFile (--nodes-file, SLASH32_NODES_FILE) to a file as 'kubectl get nodes -o yaml' prints it"
+        );
     };
     preflight::check(&settings)?;
     let settings = Arc::new(settings);
@@ -37,7 +47,10 @@ pub(crate) fn run(settings: Settings, once: bool) -> anyhow::Result<ExitCode> {
     if once {
         return Ok(report(&reconciler.run_once(file::read_view(&nodes_file))));
     }
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().context("start the HTTP server's runtime")?;
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .context("start the HTTP server's runtime")?;
     runtime.block_on(serve(&settings, shared, reconciler, nodes_file))
 }
 
@@ -51,13 +64,20 @@ fn report(problems: &[crate::problem::Problem]) -> ExitCode {
     ExitCode::FAILURE
 }
 
-async fn serve(settings: &Settings, shared: Arc<Shared>, reconciler: Reconciler, nodes_file: PathBuf) -> anyhow::Result<ExitCode> {
+async fn serve(
+    settings: &Settings,
+    shared: Arc<Shared>,
+    reconciler: Reconciler,
+    nodes_file: PathBuf,
+) -> anyhow::Result<ExitCode> {
     // Before any thread starts: a signal that comes early must not kill a pass half-way.
     let mut terminate = signal(SignalKind::terminate()).context("listen for SIGTERM")?;
     let mut interrupt = signal(SignalKind::interrupt()).context("listen for SIGINT")?;
     let listener = match settings.listen {
         Some(address) => Some(TcpListener::bind(address).await.with_context(|| {
-            format!("listen on {address} (setting listen: another address, or empty to turn it off)")
+            format!(
+                "listen on {address} (setting listen: another address, or empty to turn it off)"
+            )
         })?),
         None => None,
     };
@@ -76,7 +96,10 @@ async fn serve(settings: &Settings, shared: Arc<Shared>, reconciler: Reconciler,
     }
     waker.stop();
     if tokio::time::timeout(FAREWELL, done).await.is_err() {
-        tracing::warn!("the pass under way did not end within {} s", FAREWELL.as_secs());
+        tracing::warn!(
+            "the pass under way did not end within {} s",
+            FAREWELL.as_secs()
+        );
     }
     Ok(ExitCode::SUCCESS)
 }
@@ -99,7 +122,10 @@ fn start_threads(
 }
 
 fn spawn(name: &str, body: impl FnOnce() + Send + 'static) -> anyhow::Result<()> {
-    std::thread::Builder::new().name(name.to_owned()).spawn(body).with_context(|| format!("start the thread {name}"))?;
+    std::thread::Builder::new()
+        .name(name.to_owned())
+        .spawn(body)
+        .with_context(|| format!("start the thread {name}"))?;
     Ok(())
 }
 

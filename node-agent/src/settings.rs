@@ -64,7 +64,9 @@ pub(crate) struct Settings {
 
 /// A value that cannot be used.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
-#[error("setting {key}: {value:?} is not usable: {reason} (file key {key}, flag {flag}, environment {env})")]
+#[error(
+    "setting {key}: {value:?} is not usable: {reason} (file key {key}, flag {flag}, environment {env})"
+)]
 pub(crate) struct SettingError {
     key: &'static str,
     flag: String,
@@ -85,7 +87,9 @@ impl Surroundings {
     /// As this process finds them.
     pub(crate) fn of_process() -> Surroundings {
         Surroundings {
-            node_name: std::env::var("NODE_NAME").ok().filter(|name| !name.is_empty()),
+            node_name: std::env::var("NODE_NAME")
+                .ok()
+                .filter(|name| !name.is_empty()),
             hostname: hostname(),
         }
     }
@@ -101,11 +105,19 @@ fn hostname() -> Option<String> {
 
 impl Settings {
     /// Validates every value; the first one that cannot be used is the error.
-    pub(crate) fn from_raw(raw: RawSettings, around: &Surroundings) -> Result<Settings, SettingError> {
-        let text = |value: Option<String>, default: &str| value.unwrap_or_else(|| default.to_owned());
+    pub(crate) fn from_raw(
+        raw: RawSettings,
+        around: &Surroundings,
+    ) -> Result<Settings, SettingError> {
+        let text =
+            |value: Option<String>, default: &str| value.unwrap_or_else(|| default.to_owned());
         let listen = text(raw.listen, "127.0.0.1:9532");
         // The key is there so that a settings file can say it already; tunnels are not.
-        one_of("encapsulation", text(raw.encapsulation, "none"), &[("none", ())])?;
+        one_of(
+            "encapsulation",
+            text(raw.encapsulation, "none"),
+            &[("none", ())],
+        )?;
         Ok(Settings {
             node_name: parse_node_name(raw.node_name, around)?,
             nodes_file: raw.nodes_file.map(|path| absolute("nodesFile", path)).transpose()?,
@@ -147,10 +159,22 @@ impl Settings {
 
     /// The settings in force, in the order of docs/settings.md, for the log at start.
     pub(crate) fn effective(&self) -> Vec<(&'static str, String)> {
-        let list = |cidrs: &[IpNetwork]| cidrs.iter().map(ToString::to_string).collect::<Vec<_>>().join(",");
+        let list = |cidrs: &[IpNetwork]| {
+            cidrs
+                .iter()
+                .map(ToString::to_string)
+                .collect::<Vec<_>>()
+                .join(",")
+        };
         vec![
             ("nodeName", self.node_name.clone()),
-            ("nodesFile", self.nodes_file.as_ref().map(|path| path.display().to_string()).unwrap_or_default()),
+            (
+                "nodesFile",
+                self.nodes_file
+                    .as_ref()
+                    .map(|path| path.display().to_string())
+                    .unwrap_or_default(),
+            ),
             ("stateDir", self.state_dir.display().to_string()),
             ("cniConfDir", self.cni_conf_dir.display().to_string()),
             ("cniConfName", self.cni_conf_name.clone()),
@@ -159,16 +183,30 @@ impl Settings {
             ("masquerade.enabled", self.masquerade.enabled.to_string()),
             ("masquerade.exclude", list(&self.masquerade.exclude)),
             ("antiSpoofing", self.anti_spoofing.to_string()),
-            ("mtu", match self.mtu {
-                MtuSetting::Auto => "auto".to_owned(),
-                MtuSetting::Fixed(bytes) => bytes.to_string(),
-            }),
+            (
+                "mtu",
+                match self.mtu {
+                    MtuSetting::Auto => "auto".to_owned(),
+                    MtuSetting::Fixed(bytes) => bytes.to_string(),
+                },
+            ),
             ("encapsulation", "none".to_owned()),
-            ("listen", self.listen.map(|address| address.to_string()).unwrap_or_default()),
+            (
+                "listen",
+                self.listen
+                    .map(|address| address.to_string())
+                    .unwrap_or_default(),
+            ),
             ("logFormat", format!("{:?}", self.log_format).to_lowercase()),
             ("logLevel", self.log_level.to_string().to_lowercase()),
-            ("resyncInterval", format!("{}s", self.resync_interval.as_secs())),
-            ("leakGracePeriod", format!("{}s", self.leak_grace_period.as_secs())),
+            (
+                "resyncInterval",
+                format!("{}s", self.resync_interval.as_secs()),
+            ),
+            (
+                "leakGracePeriod",
+                format!("{}s", self.leak_grace_period.as_secs()),
+            ),
             ("nftProgram", self.nft_program.clone()),
             ("procSys", self.proc_sys.display().to_string()),
         ]
@@ -178,10 +216,19 @@ impl Settings {
 // ===== single values =====
 
 fn parse_node_name(given: Option<String>, around: &Surroundings) -> Result<String, SettingError> {
-    let name = given.or_else(|| around.node_name.clone()).or_else(|| around.hostname.clone()).unwrap_or_default();
-    let usable = name.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || b".-".contains(&byte));
+    let name = given
+        .or_else(|| around.node_name.clone())
+        .or_else(|| around.hostname.clone())
+        .unwrap_or_default();
+    let usable = name
+        .bytes()
+        .all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || b".-".contains(&byte));
     if name.is_empty() || name.len() > 253 || !usable {
-        return Err(error("nodeName", &name, "a Node's name has 1 to 253 of a-z, 0-9, '-' and '.'"));
+        return Err(error(
+            "nodeName",
+            &name,
+            "a Node's name has 1 to 253 of a-z, 0-9, '-' and '.'",
+        ));
     }
     Ok(name)
 }
@@ -189,7 +236,11 @@ fn parse_node_name(given: Option<String>, around: &Surroundings) -> Result<Strin
 fn parse_conf_name(name: String) -> Result<String, SettingError> {
     let stem = name.strip_suffix(".conflist").unwrap_or_default();
     if stem.is_empty() || name.contains('/') || name.starts_with('.') {
-        return Err(error("cniConfName", &name, "write a file name that ends in .conflist, without a path"));
+        return Err(error(
+            "cniConfName",
+            &name,
+            "write a file name that ends in .conflist, without a path",
+        ));
     }
     Ok(name)
 }
@@ -197,22 +248,39 @@ fn parse_conf_name(name: String) -> Result<String, SettingError> {
 /// Rule G6 of CNI: the same characters as in a container id.
 fn parse_network_name(name: String) -> Result<String, SettingError> {
     let mut bytes = name.bytes();
-    let starts = bytes.next().is_some_and(|byte| byte.is_ascii_alphanumeric());
+    let starts = bytes
+        .next()
+        .is_some_and(|byte| byte.is_ascii_alphanumeric());
     if !starts || !bytes.all(|byte| byte.is_ascii_alphanumeric() || b"_.-".contains(&byte)) {
-        return Err(error("networkName", &name, "a CNI network's name is a letter or digit, then letters, digits, '_', '.' or '-'"));
+        return Err(error(
+            "networkName",
+            &name,
+            "a CNI network's name is a letter or digit, then letters, digits, '_', '.' or '-'",
+        ));
     }
     Ok(name)
 }
 
-fn parse_cidrs(key: &'static str, given: Option<Vec<String>>) -> Result<Vec<IpNetwork>, SettingError> {
+fn parse_cidrs(
+    key: &'static str,
+    given: Option<Vec<String>>,
+) -> Result<Vec<IpNetwork>, SettingError> {
     let words = given.unwrap_or_default();
     // An empty environment variable is one empty word: no CIDRs.
     let words = words.iter().filter(|word| !word.trim().is_empty());
-    words.map(|word| cidr::parse_cidr(word).map_err(|reason| error(key, word, &reason))).collect()
+    words
+        .map(|word| cidr::parse_cidr(word).map_err(|reason| error(key, word, &reason)))
+        .collect()
 }
 
-fn parse_bool(key: &'static str, given: Option<String>, default: bool) -> Result<bool, SettingError> {
-    given.map_or(Ok(default), |value| one_of(key, value, &[("true", true), ("false", false)]))
+fn parse_bool(
+    key: &'static str,
+    given: Option<String>,
+    default: bool,
+) -> Result<bool, SettingError> {
+    given.map_or(Ok(default), |value| {
+        one_of(key, value, &[("true", true), ("false", false)])
+    })
 }
 
 /// 576 is what every IPv4 host must take (RFC 791); 65535 is the largest IP packet.
@@ -220,11 +288,20 @@ fn parse_mtu(value: String) -> Result<MtuSetting, SettingError> {
     match (value.as_str(), value.parse::<u32>()) {
         ("auto", _) => Ok(MtuSetting::Auto),
         (_, Ok(bytes @ 576..=65_535)) => Ok(MtuSetting::Fixed(bytes)),
-        _ => Err(error("mtu", &value, "allowed: auto, or a number from 576 to 65535 (1280 at least with IPv6)")),
+        _ => Err(error(
+            "mtu",
+            &value,
+            "allowed: auto, or a number from 576 to 65535 (1280 at least with IPv6)",
+        )),
     }
 }
 
-fn parse_duration(key: &'static str, value: String, least: u64, most: u64) -> Result<Duration, SettingError> {
+fn parse_duration(
+    key: &'static str,
+    value: String,
+    least: u64,
+    most: u64,
+) -> Result<Duration, SettingError> {
     let digits = value.bytes().take_while(u8::is_ascii_digit).count();
     let unit = match &value[digits..] {
         "s" => Some(1),
@@ -232,24 +309,44 @@ fn parse_duration(key: &'static str, value: String, least: u64, most: u64) -> Re
         "h" => Some(3600),
         _ => None,
     };
-    let seconds = value[..digits].parse::<u64>().ok().zip(unit).and_then(|(count, unit)| count.checked_mul(unit));
+    let seconds = value[..digits]
+        .parse::<u64>()
+        .ok()
+        .zip(unit)
+        .and_then(|(count, unit)| count.checked_mul(unit));
     match seconds {
         Some(seconds) if (least..=most).contains(&seconds) => Ok(Duration::from_secs(seconds)),
-        _ => Err(error(key, &value, &format!("allowed: a whole number with s, m or h, from {least}s to {most}s"))),
+        _ => Err(error(
+            key,
+            &value,
+            &format!("allowed: a whole number with s, m or h, from {least}s to {most}s"),
+        )),
     }
 }
 
 fn absolute(key: &'static str, value: impl Into<String>) -> Result<PathBuf, SettingError> {
     let value = value.into();
     let path = PathBuf::from(&value);
-    if path.is_absolute() { Ok(path) } else { Err(error(key, &value, "write an absolute path")) }
+    if path.is_absolute() {
+        Ok(path)
+    } else {
+        Err(error(key, &value, "write an absolute path"))
+    }
 }
 
 fn non_empty(key: &'static str, value: String) -> Result<String, SettingError> {
-    if value.is_empty() { Err(error(key, "", "write the program's name or path")) } else { Ok(value) }
+    if value.is_empty() {
+        Err(error(key, "", "write the program's name or path"))
+    } else {
+        Ok(value)
+    }
 }
 
-fn one_of<T: Clone>(key: &'static str, value: String, allowed: &[(&str, T)]) -> Result<T, SettingError> {
+fn one_of<T: Clone>(
+    key: &'static str,
+    value: String,
+    allowed: &[(&str, T)],
+) -> Result<T, SettingError> {
     let found = allowed.iter().find(|(word, _)| *word == value);
     found.map(|(_, meaning)| meaning.clone()).ok_or_else(|| {
         let words: Vec<&str> = allowed.iter().map(|(word, _)| *word).collect();

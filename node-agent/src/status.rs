@@ -29,8 +29,16 @@ struct Status {
 
 impl Shared {
     pub(crate) fn new(now: Instant) -> Shared {
-        let status = Status { heartbeat: now, ready: false, waiting_for: "the first pass".into(), problems: Vec::new() };
-        Shared { metrics: Metrics::new(), status: Mutex::new(status) }
+        let status = Status {
+            heartbeat: now,
+            ready: false,
+            waiting_for: "the first pass".into(),
+            problems: Vec::new(),
+        };
+        Shared {
+            metrics: Metrics::new(),
+            status: Mutex::new(status),
+        }
     }
 
     /// The reconcile thread lives.
@@ -47,7 +55,10 @@ impl Shared {
             .iter()
             .find(|problem| problem.kind.blocks_ready())
             .or(problems.first())
-            .map_or_else(|| "the first view of the cluster".to_owned(), ToString::to_string);
+            .map_or_else(
+                || "the first view of the cluster".to_owned(),
+                ToString::to_string,
+            );
         status.problems = problems;
         self.metrics.ready.set(to_i64(usize::from(status.ready)));
     }
@@ -58,14 +69,24 @@ impl Shared {
         if age < ALIVE_WITHIN {
             (true, "ok\n".to_owned())
         } else {
-            (false, format!("the reconcile thread has not moved for {} s\n", age.as_secs()))
+            (
+                false,
+                format!(
+                    "the reconcile thread has not moved for {} s\n",
+                    age.as_secs()
+                ),
+            )
         }
     }
 
     /// For /readyz: (ready, text), with every standing problem.
     pub(crate) fn readiness(&self) -> (bool, String) {
         let status = self.lock();
-        let mut text = if status.ready { "ready\n".to_owned() } else { format!("not ready: waiting for {}\n", status.waiting_for) };
+        let mut text = if status.ready {
+            "ready\n".to_owned()
+        } else {
+            format!("not ready: waiting for {}\n", status.waiting_for)
+        };
         for problem in &status.problems {
             let _ = writeln!(text, "problem: {problem}");
         }
@@ -89,7 +110,10 @@ mod tests {
         let problem = Problem::new(ProblemKind::OwnNode, "node a is not among the Nodes");
         shared.publish(false, vec![problem.clone()]);
         let (ready, text) = shared.readiness();
-        assert!(!ready && text.contains("node a is not among the Nodes"), "{text}");
+        assert!(
+            !ready && text.contains("node a is not among the Nodes"),
+            "{text}"
+        );
         shared.publish(true, vec![]);
         assert_eq!(shared.readiness(), (true, "ready\n".to_owned()));
         shared.publish(false, vec![problem]);

@@ -15,7 +15,12 @@ use std::path::Path;
 const PROTOCOL_RA: u8 = 9;
 
 /// Forwarding of both families, as far as this node has them.
-pub(crate) fn ensure_sysctls(root: &Path, netlink: &mut Netlink, facts: &Facts, ipv6: bool) -> Vec<Problem> {
+pub(crate) fn ensure_sysctls(
+    root: &Path,
+    netlink: &mut Netlink,
+    facts: &Facts,
+    ipv6: bool,
+) -> Vec<Problem> {
     let mut problems = Vec::new();
     let mut ensure = |key: &str, value: &str| match ensure_sysctl(root, key, value) {
         Ok(true) => tracing::info!("set sysctl {key} = {value}"),
@@ -42,8 +47,13 @@ fn accept_ra(link: &str) -> String {
 
 /// Links where the kernel itself learns routes and where forwarding would end that: accept_ra 1, and a route to show for
 /// it. The table is read only where there is a link with accept_ra 1 at all.
-fn find_links_with_advertised_routes(root: &Path, netlink: &mut Netlink, facts: &Facts) -> Result<Vec<String>, KernelError> {
-    let accepts = |link: &str| read_sysctl(root, &accept_ra(link)).is_ok_and(|value| value.trim() == "1");
+fn find_links_with_advertised_routes(
+    root: &Path,
+    netlink: &mut Netlink,
+    facts: &Facts,
+) -> Result<Vec<String>, KernelError> {
+    let accepts =
+        |link: &str| read_sysctl(root, &accept_ra(link)).is_ok_and(|value| value.trim() == "1");
     let candidates: Vec<(u32, &str)> = facts
         .links
         .iter()
@@ -54,12 +64,23 @@ fn find_links_with_advertised_routes(root: &Path, netlink: &mut Netlink, facts: 
         return Ok(Vec::new());
     }
     let routes = netlink.list_routes(TABLE_MAIN)?;
-    let learnt: BTreeSet<u32> =
-        routes.iter().filter(|route| route.protocol == PROTOCOL_RA).filter_map(|route| route.spec.dev).collect();
-    Ok(candidates.into_iter().filter(|(index, _)| learnt.contains(index)).map(|(_, name)| name.to_owned()).collect())
+    let learnt: BTreeSet<u32> = routes
+        .iter()
+        .filter(|route| route.protocol == PROTOCOL_RA)
+        .filter_map(|route| route.spec.dev)
+        .collect();
+    Ok(candidates
+        .into_iter()
+        .filter(|(index, _)| learnt.contains(index))
+        .map(|(_, name)| name.to_owned())
+        .collect())
 }
 
 fn complaint(error: &KernelError) -> Problem {
-    let advice = if error.is_permission() { " (mount the host's /proc/sys writable, and name it in procSys)" } else { "" };
+    let advice = if error.is_permission() {
+        " (mount the host's /proc/sys writable, and name it in procSys)"
+    } else {
+        ""
+    };
     Problem::new(ProblemKind::Sysctl, format!("{error}{advice}"))
 }

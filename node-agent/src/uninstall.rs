@@ -35,8 +35,15 @@ impl Report {
 pub(crate) fn run(settings: &Settings, force: bool) -> anyhow::Result<ExitCode> {
     crate::preflight::check(settings)?;
     let mut netlink = Netlink::open()?;
-    let links: Vec<LinkInfo> = netlink.list_links()?.into_iter().filter(|link| is_ours(&link.name)).collect();
-    let pods = links.iter().filter(|link| link.name.starts_with(HOST_LINK_PREFIX)).count();
+    let links: Vec<LinkInfo> = netlink
+        .list_links()?
+        .into_iter()
+        .filter(|link| is_ours(&link.name))
+        .collect();
+    let pods = links
+        .iter()
+        .filter(|link| link.name.starts_with(HOST_LINK_PREFIX))
+        .count();
     if pods > 0 && !force {
         anyhow::bail!(
             "{pods} pod interface{} still attached on this node: drain it first, or cut them off with --force; nothing was removed",
@@ -58,15 +65,23 @@ fn is_ours(name: &str) -> bool {
 
 fn remove_conflist(settings: &Settings, report: &mut Report) {
     let path = settings.cni_conf_dir.join(&settings.cni_conf_name);
-    let temporary = settings.cni_conf_dir.join(format!(".{}.tmp", settings.cni_conf_name));
+    let temporary = settings
+        .cni_conf_dir
+        .join(format!(".{}.tmp", settings.cni_conf_name));
     for path in [path, temporary] {
-        report.note(format!("CNI configuration {}", path.display()), existed(std::fs::remove_file(&path)));
+        report.note(
+            format!("CNI configuration {}", path.display()),
+            existed(std::fs::remove_file(&path)),
+        );
     }
 }
 
 fn remove_links(netlink: &mut Netlink, links: &[LinkInfo], report: &mut Report) {
     for link in links {
-        report.note(format!("link {}", link.name), netlink.remove_link(&link.name));
+        report.note(
+            format!("link {}", link.name),
+            netlink.remove_link(&link.name),
+        );
     }
 }
 
@@ -76,12 +91,23 @@ fn remove_routes(netlink: &mut Netlink, report: &mut Report) {
         Err(error) => return report.errors.push(error.to_string()),
     };
     // Once more than necessary costs nothing; a key may hold two.
-    let routes: Vec<RouteInfo> = routes.into_iter().filter(|route| route.protocol == ROUTE_PROTOCOL).collect();
+    let routes: Vec<RouteInfo> = routes
+        .into_iter()
+        .filter(|route| route.protocol == ROUTE_PROTOCOL)
+        .collect();
     let mut start = 0;
     while start < routes.len() {
         // At most one step per key in a call.
-        let run = routes[start..].iter().zip(&routes[start + 1..]).take_while(|(a, b)| a.spec.key != b.spec.key).count() + 1;
-        let ops: Vec<RouteOp> = routes[start..start + run].iter().map(|route| RouteOp::Remove(route.spec.clone())).collect();
+        let run = routes[start..]
+            .iter()
+            .zip(&routes[start + 1..])
+            .take_while(|(a, b)| a.spec.key != b.spec.key)
+            .count()
+            + 1;
+        let ops: Vec<RouteOp> = routes[start..start + run]
+            .iter()
+            .map(|route| RouteOp::Remove(route.spec.clone()))
+            .collect();
         for (route, result) in routes[start..].iter().zip(netlink.apply_routes(&ops)) {
             report.note(format!("route {}", route.spec), result.map(|()| true));
         }
@@ -90,17 +116,27 @@ fn remove_routes(netlink: &mut Netlink, report: &mut Report) {
 }
 
 fn remove_table(settings: &Settings, report: &mut Report) {
-    let there = dataplane::hostport::Nfnetlink::open().and_then(|mut netfilter| netfilter.table_fingerprint());
+    let there = dataplane::hostport::Nfnetlink::open()
+        .and_then(|mut netfilter| netfilter.table_fingerprint());
     let result = there.and_then(|fingerprint| {
         let script = format!("add table inet {NFT_TABLE}\ndelete table inet {NFT_TABLE}\n");
-        fingerprint.map_or(Ok(false), |_| dataplane::nft::run_script(&settings.nft_program, &script).map(|()| true))
+        fingerprint.map_or(Ok(false), |_| {
+            dataplane::nft::run_script(&settings.nft_program, &script).map(|()| true)
+        })
     });
     report.note(format!("nftables table inet {NFT_TABLE}"), result);
 }
 
 /// Only a folder that looks like ours: a mistyped stateDir must not cost somebody's data.
 fn remove_state(root: &Path, report: &mut Report) {
-    const OURS: [&str; 6] = ["attachments", "ipam", "locks", "ready", "operations", "hostports.lock"];
+    const OURS: [&str; 6] = [
+        "attachments",
+        "ipam",
+        "locks",
+        "ready",
+        "operations",
+        "hostports.lock",
+    ];
     let what = format!("state folder {}", root.display());
     let entries = match std::fs::read_dir(root) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return,
@@ -113,7 +149,10 @@ fn remove_state(root: &Path, report: &mut Report) {
         .filter(|name| !OURS.contains(&name.as_str()))
         .collect();
     if !foreign.is_empty() {
-        return report.errors.push(format!("{what}: left alone, it holds what is not ours: {}", foreign.join(", ")));
+        return report.errors.push(format!(
+            "{what}: left alone, it holds what is not ours: {}",
+            foreign.join(", ")
+        ));
     }
     report.note(what, existed(std::fs::remove_dir_all(root)));
 }
@@ -137,5 +176,9 @@ fn tell(report: &Report) -> anyhow::Result<ExitCode> {
     for line in &report.errors {
         writeln!(io::stderr(), "slash32-agent: {line}")?;
     }
-    Ok(if report.errors.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    Ok(if report.errors.is_empty() {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
+    })
 }

@@ -23,7 +23,10 @@ pub(crate) struct NodeView {
 impl NodeView {
     /// The address through which pods of this family are reached.
     pub(crate) fn address_of_family(&self, v6: bool) -> Option<IpAddr> {
-        self.addresses.iter().copied().find(|address| address.is_ipv6() == v6)
+        self.addresses
+            .iter()
+            .copied()
+            .find(|address| address.is_ipv6() == v6)
     }
 }
 
@@ -46,7 +49,9 @@ impl ClusterView {
             };
             let node = read_node(name, raw, &mut problems);
             if nodes.insert(name, node).is_some() {
-                problems.push(invalid(format!("node {name} is there twice; the last one counts")));
+                problems.push(invalid(format!(
+                    "node {name} is there twice; the last one counts"
+                )));
             }
         }
         let mut nodes: Vec<NodeView> = nodes.into_values().collect();
@@ -54,12 +59,18 @@ impl ClusterView {
         problems.extend(claims::settle_pod_cidrs(&mut nodes));
         // The same complaint of two copies of a Node is one.
         let problems: BTreeSet<Problem> = problems.into_iter().collect();
-        ClusterView { nodes, problems: problems.into_iter().collect() }
+        ClusterView {
+            nodes,
+            problems: problems.into_iter().collect(),
+        }
     }
 
     /// The Node of this name.
     pub(crate) fn find(&self, name: &str) -> Option<&NodeView> {
-        self.nodes.binary_search_by(|node| node.name.as_ref().cmp(name)).ok().map(|at| &self.nodes[at])
+        self.nodes
+            .binary_search_by(|node| node.name.as_ref().cmp(name))
+            .ok()
+            .map(|at| &self.nodes[at])
     }
 }
 
@@ -80,7 +91,9 @@ fn read_node(name: &str, raw: &RawNode, problems: &mut Vec<Problem>) -> NodeView
     }
     for cidr in &node.pod_cidrs {
         if node.address_of_family(cidr.is_ipv6()).is_none() {
-            problems.push(invalid(format!("node {name} has podCIDR {cidr} but no InternalIP of that family")));
+            problems.push(invalid(format!(
+                "node {name} has podCIDR {cidr} but no InternalIP of that family"
+            )));
         }
     }
     node
@@ -88,16 +101,26 @@ fn read_node(name: &str, raw: &RawNode, problems: &mut Vec<Problem>) -> NodeView
 
 fn read_pod_cidrs(name: &str, raw: &RawNode, problems: &mut Vec<Problem>) -> Vec<IpNetwork> {
     let spec = &raw.spec;
-    let written = if spec.pod_cidrs.is_empty() { spec.pod_cidr.as_slice() } else { &spec.pod_cidrs[..] };
+    let written = if spec.pod_cidrs.is_empty() {
+        spec.pod_cidr.as_slice()
+    } else {
+        &spec.pod_cidrs[..]
+    };
     let mut cidrs: Vec<IpNetwork> = Vec::with_capacity(written.len());
     for text in written {
         match cidr::parse_cidr(text) {
-            Err(reason) => problems.push(invalid(format!("node {name}: podCIDR {text:?} {reason}"))),
+            Err(reason) => {
+                problems.push(invalid(format!("node {name}: podCIDR {text:?} {reason}")))
+            }
             Ok(cidr) if cidr.prefix() == 0 => {
-                problems.push(invalid(format!("node {name}: podCIDR {cidr} would be everything; it is left out")));
+                problems.push(invalid(format!(
+                    "node {name}: podCIDR {cidr} would be everything; it is left out"
+                )));
             }
             Ok(cidr) if cidrs.iter().any(|other| other.is_ipv6() == cidr.is_ipv6()) => {
-                problems.push(invalid(format!("node {name}: second podCIDR {cidr} of one family is left out")));
+                problems.push(invalid(format!(
+                    "node {name}: second podCIDR {cidr} of one family is left out"
+                )));
             }
             Ok(cidr) => cidrs.push(cidr),
         }
@@ -107,10 +130,18 @@ fn read_pod_cidrs(name: &str, raw: &RawNode, problems: &mut Vec<Problem>) -> Vec
 
 fn read_addresses(name: &str, raw: &RawNode, problems: &mut Vec<Problem>) -> Vec<IpAddr> {
     let mut addresses = Vec::new();
-    for raw in raw.status.addresses.iter().filter(|raw| raw.kind.as_ref() == "InternalIP") {
+    for raw in raw
+        .status
+        .addresses
+        .iter()
+        .filter(|raw| raw.kind.as_ref() == "InternalIP")
+    {
         match raw.address.parse::<IpAddr>() {
             Ok(address) if is_node_address(address) => addresses.push(address),
-            _ => problems.push(invalid(format!("node {name}: InternalIP {:?} is not an address of a node", raw.address))),
+            _ => problems.push(invalid(format!(
+                "node {name}: InternalIP {:?} is not an address of a node",
+                raw.address
+            ))),
         }
     }
     addresses

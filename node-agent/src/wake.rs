@@ -27,7 +27,12 @@ pub(crate) struct Wakes {
 impl Wakes {
     /// True where there is something to do.
     pub(crate) fn any(&self) -> bool {
-        self.routes || self.links || self.table || self.overruns > 0 || self.view.is_some() || self.stop
+        self.routes
+            || self.links
+            || self.table
+            || self.overruns > 0
+            || self.view.is_some()
+            || self.stop
     }
 }
 
@@ -80,7 +85,10 @@ impl Waker {
             if state.wakes.any() || left == Duration::ZERO {
                 return std::mem::take(&mut state.wakes);
             }
-            (state, _) = self.changed.wait_timeout(state, left).unwrap_or_else(PoisonError::into_inner);
+            (state, _) = self
+                .changed
+                .wait_timeout(state, left)
+                .unwrap_or_else(PoisonError::into_inner);
         }
     }
 
@@ -93,7 +101,10 @@ impl Waker {
             if state.stopped || left == Duration::ZERO {
                 return;
             }
-            (state, _) = self.changed.wait_timeout(state, left).unwrap_or_else(PoisonError::into_inner);
+            (state, _) = self
+                .changed
+                .wait_timeout(state, left)
+                .unwrap_or_else(PoisonError::into_inner);
         }
     }
 

@@ -15,7 +15,9 @@ use std::net::IpAddr;
 pub(super) fn compute_peer(node: &NodeView, facts: &Facts, desired: &mut Desired) {
     for cidr in &node.pod_cidrs {
         // Without an address of the family: `view` has complained already.
-        let Some(address) = node.address_of_family(cidr.is_ipv6()) else { continue };
+        let Some(address) = node.address_of_family(cidr.is_ipv6()) else {
+            continue;
+        };
         match compute_route(node, *cidr, address, facts) {
             Ok(route) => {
                 desired.routes.insert(route.key.clone(), route);
@@ -29,7 +31,11 @@ pub(super) fn compute_peer(node: &NodeView, facts: &Facts, desired: &mut Desired
 /// back from the router, and circle until its TTL is used up.
 pub(super) fn unreachable(cidr: IpNetwork) -> RouteSpec {
     RouteSpec {
-        key: RouteKey { dst: cidr, table: TABLE_MAIN, priority: PRIORITY_UNREACHABLE },
+        key: RouteKey {
+            dst: cidr,
+            table: TABLE_MAIN,
+            priority: PRIORITY_UNREACHABLE,
+        },
         kind: RouteKind::Unreachable,
         via: None,
         dev: None,
@@ -39,19 +45,29 @@ pub(super) fn unreachable(cidr: IpNetwork) -> RouteSpec {
     }
 }
 
-fn compute_route(node: &NodeView, cidr: IpNetwork, address: IpAddr, facts: &Facts) -> Result<RouteSpec, Problem> {
+fn compute_route(
+    node: &NodeView,
+    cidr: IpNetwork,
+    address: IpAddr,
+    facts: &Facts,
+) -> Result<RouteSpec, Problem> {
     let name = &node.name;
     if let Some((network, link)) = facts.find_own_network(&cidr) {
-        return Err(Problem::new(ProblemKind::CidrConflict, format!(
-            "node {name}: podCIDR {cidr} overlaps {network} on this node's link {link}; it gets no route here"
-        )));
+        return Err(Problem::new(
+            ProblemKind::CidrConflict,
+            format!(
+                "node {name}: podCIDR {cidr} overlaps {network} on this node's link {link}; it gets no route here"
+            ),
+        ));
     }
     let off_link = |text: String| Err(Problem::new(ProblemKind::OffLink, text));
     match facts.ways.get(&address) {
-        Some(Ok(way)) if way.local => off_link(format!("node {name} ({address}) has an address of this node")),
-        Some(Ok(way)) if way.via.is_some() => {
-            off_link(format!("node {name} ({address}) is not on a link of this node; tunnels are not available yet"))
-        }
+        Some(Ok(way)) if way.local => off_link(format!(
+            "node {name} ({address}) has an address of this node"
+        )),
+        Some(Ok(way)) if way.via.is_some() => off_link(format!(
+            "node {name} ({address}) is not on a link of this node; tunnels are not available yet"
+        )),
         Some(Ok(way)) => Ok(RouteSpec {
             key: RouteKey::main(cidr),
             kind: RouteKind::Unicast,
@@ -61,7 +77,11 @@ fn compute_route(node: &NodeView, cidr: IpNetwork, address: IpAddr, facts: &Fact
             mtu: None,
             src: None,
         }),
-        Some(Err(reason)) => off_link(format!("node {name} ({address}) cannot be reached: {reason}")),
-        None => off_link(format!("node {name} ({address}): the way to it is not known yet")),
+        Some(Err(reason)) => off_link(format!(
+            "node {name} ({address}) cannot be reached: {reason}"
+        )),
+        None => off_link(format!(
+            "node {name} ({address}): the way to it is not known yet"
+        )),
     }
 }

@@ -27,7 +27,9 @@ pub(crate) fn compute_pod_routes(
     let mut routes = Routes::new();
     let holders = count_holders(records, facts);
     for record in records {
-        let Some(index) = facts.find_link(&record.host_link) else { continue };
+        let Some(index) = facts.find_link(&record.host_link) else {
+            continue;
+        };
         let settled = now_ms.saturating_sub(record.created_ms) > SETTLED_AFTER_MS;
         for address in &record.addresses {
             let route = host_route(cidr::host(address.ip()), index);
@@ -43,12 +45,15 @@ pub(crate) fn compute_pod_routes(
 
 /// True for a route of ours that belongs to a pod's link: the plugin's, not ours to sweep.
 pub(crate) fn is_pod_route(route: &RouteInfo, facts: &Facts) -> bool {
-    cidr::is_host(&route.spec.key.dst) && route.spec.dev.is_some_and(|index| facts.is_pod_link(index))
+    cidr::is_host(&route.spec.key.dst)
+        && route.spec.dev.is_some_and(|index| facts.is_pod_link(index))
 }
 
 fn count_holders(records: &[AttachmentRecord], facts: &Facts) -> HashMap<IpNetwork, usize> {
     let mut holders = HashMap::new();
-    let linked = records.iter().filter(|record| facts.find_link(&record.host_link).is_some());
+    let linked = records
+        .iter()
+        .filter(|record| facts.find_link(&record.host_link).is_some());
     for address in linked.flat_map(|record| &record.addresses) {
         *holders.entry(cidr::host(address.ip())).or_default() += 1;
     }

@@ -13,7 +13,11 @@ const LINK_EXPECTED_WITHIN_MS: u64 = 30_000;
 pub(crate) type Ports = BTreeMap<PortKey, PortEntry>;
 
 /// Entries of all records of this boot whose pod is there. Of two that claim one port, the older record keeps it.
-pub(crate) fn compute_ports(records: &[AttachmentRecord], facts: &Facts, now_ms: u64) -> (Ports, Vec<Problem>) {
+pub(crate) fn compute_ports(
+    records: &[AttachmentRecord],
+    facts: &Facts,
+    now_ms: u64,
+) -> (Ports, Vec<Problem>) {
     let mut sorted: Vec<&AttachmentRecord> = records
         .iter()
         .filter(|record| {
@@ -58,8 +62,11 @@ fn conflict(record: &AttachmentRecord, entry: &PortEntry, holder: &PortEntry) ->
         || format!("container {}", record.key.container_id),
         |pod| format!("pod {}/{}", pod.namespace, pod.name),
     );
-    Problem::new(ProblemKind::HostPortConflict, format!(
-        "host port {} of {pod} ({}) is held by {}:{}; the older one keeps it",
-        entry.key.host_port, entry.pod_ip, holder.pod_ip, holder.container_port
-    ))
+    Problem::new(
+        ProblemKind::HostPortConflict,
+        format!(
+            "host port {} of {pod} ({}) is held by {}:{}; the older one keeps it",
+            entry.key.host_port, entry.pod_ip, holder.pod_ip, holder.container_port
+        ),
+    )
 }

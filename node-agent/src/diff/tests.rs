@@ -8,7 +8,11 @@ use std::net::{IpAddr, Ipv4Addr};
 fn spec(third: u8, priority: u32, kind: RouteKind, via: u8, dev: u32) -> RouteSpec {
     let unicast = kind == RouteKind::Unicast;
     RouteSpec {
-        key: RouteKey { dst: format!("10.244.{third}.0/24").parse().unwrap(), table: 254, priority },
+        key: RouteKey {
+            dst: format!("10.244.{third}.0/24").parse().unwrap(),
+            table: 254,
+            priority,
+        },
         kind,
         via: unicast.then_some(IpAddr::V4(Ipv4Addr::new(192, 0, 2, via))),
         dev: unicast.then_some(dev),
@@ -19,27 +23,52 @@ fn spec(third: u8, priority: u32, kind: RouteKind, via: u8, dev: u32) -> RouteSp
 }
 
 fn info(spec: RouteSpec, protocol: u8) -> RouteInfo {
-    RouteInfo { spec, protocol, scope: 0, usable: true }
+    RouteInfo {
+        spec,
+        protocol,
+        scope: 0,
+        usable: true,
+    }
 }
 
 fn any_spec() -> impl Strategy<Value = RouteSpec> {
-    let kind = prop_oneof![Just(RouteKind::Unicast), Just(RouteKind::Unreachable), Just(RouteKind::Blackhole)];
-    (0u8..6, prop_oneof![Just(0u32), Just(4096)], kind, 1u8..4, 1u32..3)
+    let kind = prop_oneof![
+        Just(RouteKind::Unicast),
+        Just(RouteKind::Unreachable),
+        Just(RouteKind::Blackhole)
+    ];
+    (
+        0u8..6,
+        prop_oneof![Just(0u32), Just(4096)],
+        kind,
+        1u8..4,
+        1u32..3,
+    )
         .prop_map(|(third, priority, kind, via, dev)| spec(third, priority, kind, via, dev))
 }
 
 fn any_desired() -> impl Strategy<Value = Routes> {
-    proptest::collection::vec(any_spec(), 0..8)
-        .prop_map(|specs| specs.into_iter().map(|spec| (spec.key.clone(), spec)).collect())
+    proptest::collection::vec(any_spec(), 0..8).prop_map(|specs| {
+        specs
+            .into_iter()
+            .map(|spec| (spec.key.clone(), spec))
+            .collect()
+    })
 }
 
 fn any_kernel() -> impl Strategy<Value = Vec<RouteInfo>> {
-    let route = (any_spec(), prop_oneof![Just(ROUTE_PROTOCOL), Just(3u8)]).prop_map(|(spec, protocol)| info(spec, protocol));
+    let route = (any_spec(), prop_oneof![Just(ROUTE_PROTOCOL), Just(3u8)])
+        .prop_map(|(spec, protocol)| info(spec, protocol));
     proptest::collection::vec(route, 0..10).prop_map(|mut routes| {
         // The kernel holds no two routes that are the same in everything.
         routes.dedup_by(|a, b| a.spec == b.spec);
         let mut seen: Vec<RouteSpec> = Vec::new();
-        routes.retain(|route| !seen.contains(&route.spec) && { seen.push(route.spec.clone()); true });
+        routes.retain(|route| {
+            !seen.contains(&route.spec) && {
+                seen.push(route.spec.clone());
+                true
+            }
+        });
         routes
     })
 }
@@ -49,15 +78,21 @@ fn apply(kernel: &mut Vec<RouteInfo>, ops: &[RouteOp]) -> usize {
     let mut refused = 0;
     for op in ops {
         match op {
-            RouteOp::Add(spec) if kernel.iter().any(|route| route.spec.key == spec.key) => refused += 1,
+            RouteOp::Add(spec) if kernel.iter().any(|route| route.spec.key == spec.key) => {
+                refused += 1
+            }
             RouteOp::Add(spec) => kernel.push(info(spec.clone(), ROUTE_PROTOCOL)),
             RouteOp::Replace(spec) => {
-                let ours = kernel.iter_mut().find(|route| route.spec.key == spec.key && route.protocol == ROUTE_PROTOCOL);
+                let ours = kernel
+                    .iter_mut()
+                    .find(|route| route.spec.key == spec.key && route.protocol == ROUTE_PROTOCOL);
                 *ours.expect("replace of a route of ours") = info(spec.clone(), ROUTE_PROTOCOL);
             }
             // Whichever of ours the kernel finds first under the key.
             RouteOp::Remove(spec) => {
-                let at = kernel.iter().position(|route| route.spec.key == spec.key && route.protocol == ROUTE_PROTOCOL);
+                let at = kernel.iter().position(|route| {
+                    route.spec.key == spec.key && route.protocol == ROUTE_PROTOCOL
+                });
                 kernel.remove(at.expect("remove of a route of ours"));
             }
         }
@@ -66,11 +101,19 @@ fn apply(kernel: &mut Vec<RouteInfo>, ops: &[RouteOp]) -> usize {
 }
 
 fn owned(kernel: &[RouteInfo]) -> Vec<RouteInfo> {
-    kernel.iter().filter(|route| route.protocol == ROUTE_PROTOCOL).cloned().collect()
+    kernel
+        .iter()
+        .filter(|route| route.protocol == ROUTE_PROTOCOL)
+        .cloned()
+        .collect()
 }
 
 fn foreign(kernel: &[RouteInfo]) -> Vec<RouteInfo> {
-    kernel.iter().filter(|route| route.protocol != ROUTE_PROTOCOL).cloned().collect()
+    kernel
+        .iter()
+        .filter(|route| route.protocol != ROUTE_PROTOCOL)
+        .cloned()
+        .collect()
 }
 
 proptest! {
@@ -130,7 +173,10 @@ fn a_moved_peer_is_replaced_in_place() {
     let want = spec(1, 0, RouteKind::Unicast, 2, 1);
     let desired = Routes::from([(want.key.clone(), want.clone())]);
     let old = info(spec(1, 0, RouteKind::Unicast, 1, 1), ROUTE_PROTOCOL);
-    assert_eq!(diff_routes(&desired, &[old], |_| true), [RouteOp::Replace(want)]);
+    assert_eq!(
+        diff_routes(&desired, &[old], |_| true),
+        [RouteOp::Replace(want)]
+    );
 }
 
 #[test]

@@ -5,8 +5,8 @@
 
 use dataplane::hostport::{PortEntry, PortKey};
 use dataplane::names::{
-    HOST_LINK_PREFIX, MAP_HOSTPORTS4, MAP_HOSTPORTS4_ANY, MAP_HOSTPORTS6, MAP_HOSTPORTS6_ANY, NFT_TABLE, SET_HAIRPIN4,
-    SET_HAIRPIN6,
+    HOST_LINK_PREFIX, MAP_HOSTPORTS4, MAP_HOSTPORTS4_ANY, MAP_HOSTPORTS6, MAP_HOSTPORTS6_ANY,
+    NFT_TABLE, SET_HAIRPIN4, SET_HAIRPIN6,
 };
 use ipnetwork::IpNetwork;
 use std::collections::{BTreeMap, BTreeSet};
@@ -26,7 +26,9 @@ pub(crate) struct TableModel {
 /// The whole table in place of whatever is there under its name. `add` before `delete` makes the deletion succeed where
 /// there is none (`destroy` is newer than the nft of Debian 12).
 pub(crate) fn render_table(model: &TableModel) -> String {
-    let mut text = format!("add table inet {NFT_TABLE}\ndelete table inet {NFT_TABLE}\ntable inet {NFT_TABLE} {{\n");
+    let mut text = format!(
+        "add table inet {NFT_TABLE}\ndelete table inet {NFT_TABLE}\ntable inet {NFT_TABLE} {{\n"
+    );
     text += "\tcomment \"Slash32 pod networking: laid and kept by slash32-agent, changes made by hand are undone\"\n";
     render_sets_and_maps(&mut text, model);
     text += &render_chains(model);
@@ -41,7 +43,11 @@ pub(crate) fn render_cluster_update(model: &TableModel) -> String {
         let _ = writeln!(text, "flush set inet {NFT_TABLE} {name}");
         let elements = cluster_elements(model, v6);
         if !elements.is_empty() {
-            let _ = writeln!(text, "add element inet {NFT_TABLE} {name} {{\n\t{}\n}}", elements.join(",\n\t"));
+            let _ = writeln!(
+                text,
+                "add element inet {NFT_TABLE} {name} {{\n\t{}\n}}",
+                elements.join(",\n\t")
+            );
         }
     }
     text
@@ -50,13 +56,21 @@ pub(crate) fn render_cluster_update(model: &TableModel) -> String {
 // ===== sets and maps =====
 
 fn render_sets_and_maps(text: &mut String, model: &TableModel) {
-    let mut block = |keyword: &str, name: &str, body: &str, comment: &str, elements: Vec<String>| {
-        let _ = write!(text, "\n\t{keyword} {name} {{\n\t\t{body}\n\t\tcomment \"{comment}\"\n");
-        if !elements.is_empty() {
-            let _ = write!(text, "\t\telements = {{\n\t\t\t{}\n\t\t}}\n", elements.join(",\n\t\t\t"));
-        }
-        text.push_str("\t}\n");
-    };
+    let mut block =
+        |keyword: &str, name: &str, body: &str, comment: &str, elements: Vec<String>| {
+            let _ = write!(
+                text,
+                "\n\t{keyword} {name} {{\n\t\t{body}\n\t\tcomment \"{comment}\"\n"
+            );
+            if !elements.is_empty() {
+                let _ = write!(
+                    text,
+                    "\t\telements = {{\n\t\t\t{}\n\t\t}}\n",
+                    elements.join(",\n\t\t\t")
+                );
+            }
+            text.push_str("\t}\n");
+        };
     for (v6, family) in [(false, '4'), (true, '6')] {
         let kind = if v6 { "ipv6_addr" } else { "ipv4_addr" };
         let (given, any, hairpin) = if v6 {
@@ -102,17 +116,33 @@ fn render_sets_and_maps(text: &mut String, model: &TableModel) {
 fn cluster_elements(model: &TableModel, v6: bool) -> Vec<String> {
     let of_family = model.cluster.iter().filter(|cidr| cidr.is_ipv6() == v6);
     of_family
-        .map(|cidr| if crate::cidr::is_host(cidr) { cidr.ip().to_string() } else { cidr.to_string() })
+        .map(|cidr| {
+            if crate::cidr::is_host(cidr) {
+                cidr.ip().to_string()
+            } else {
+                cidr.to_string()
+            }
+        })
         .collect()
 }
 
 fn port_elements(model: &TableModel, v6: bool, given: bool) -> Vec<String> {
-    let entries = model.ports.values().filter(|entry| entry.key.v6 == v6 && entry.key.host_ip.is_some() == given);
+    let entries = model
+        .ports
+        .values()
+        .filter(|entry| entry.key.v6 == v6 && entry.key.host_ip.is_some() == given);
     entries
         .map(|entry| {
-            let host = entry.key.host_ip.map(|ip| format!("{ip} . ")).unwrap_or_default();
+            let host = entry
+                .key
+                .host_ip
+                .map(|ip| format!("{ip} . "))
+                .unwrap_or_default();
             let protocol = protocol_name(entry.key.protocol);
-            format!("{host}{protocol} . {} : {} . {}", entry.key.host_port, entry.pod_ip, entry.container_port)
+            format!(
+                "{host}{protocol} . {} : {} . {}",
+                entry.key.host_port, entry.pod_ip, entry.container_port
+            )
         })
         .collect()
 }
@@ -127,15 +157,24 @@ fn protocol_name(protocol: u8) -> String {
 }
 
 /// The pods that need a hairpin element: all that have a host port.
-pub(crate) fn hairpin_pods<'a>(entries: impl IntoIterator<Item = &'a PortEntry>) -> BTreeSet<IpAddr> {
+pub(crate) fn hairpin_pods<'a>(
+    entries: impl IntoIterator<Item = &'a PortEntry>,
+) -> BTreeSet<IpAddr> {
     entries.into_iter().map(|entry| entry.pod_ip).collect()
 }
 
 /// For messages.
 pub(crate) fn describe_entry(entry: &PortEntry) -> String {
-    let host = entry.key.host_ip.map_or_else(|| "*".to_owned(), |ip| ip.to_string());
+    let host = entry
+        .key
+        .host_ip
+        .map_or_else(|| "*".to_owned(), |ip| ip.to_string());
     let protocol = protocol_name(entry.key.protocol);
-    format!("{host} {protocol} {} -> {}", entry.key.host_port, SocketAddr::new(entry.pod_ip, entry.container_port))
+    format!(
+        "{host} {protocol} {} -> {}",
+        entry.key.host_port,
+        SocketAddr::new(entry.pod_ip, entry.container_port)
+    )
 }
 
 // ===== chains =====
@@ -158,14 +197,15 @@ fn render_chains(model: &TableModel) -> String {
         String::new()
     };
     format!(
-        "
-	# ----- packets from pods, before anything else looks at them -----
+        r#"
 	chain raw-prerouting {{
+		comment "packets from pods, before anything else looks at them"
 		type filter hook prerouting priority raw; policy accept;
 		iifname {pods} jump from-pod
 	}}
 
 	chain from-pod {{
+		comment "what no pod may send"
 		# links with host ports route 127.0.0.0/8; what a pod sends there is an attack (CVE-2020-8558)
 		ip daddr 127.0.0.0/8 drop
 		# a pod is no router
@@ -173,26 +213,30 @@ fn render_chains(model: &TableModel) -> String {
 		icmp type redirect drop
 {anti_spoofing}	}}
 
-	# ----- host ports: after the service proxies (dstnat, -100), so that what they claim stays theirs -----
+	# after the service proxies (dstnat, -100), so that what they claim stays theirs
 	chain nat-prerouting {{
+		comment "host ports, asked for from outside and by pods"
 		type nat hook prerouting priority -95; policy accept;
 		fib daddr type local jump hostports
 	}}
 
 	chain nat-output {{
+		comment "host ports, asked for by this node itself"
 		type nat hook output priority -95; policy accept;
 		fib daddr type local jump hostports
 	}}
 
 	chain hostports {{
+		comment "a given address of this node first, then any"
 		dnat ip to ip daddr . meta l4proto . th dport map @{MAP_HOSTPORTS4}
 		dnat ip to meta l4proto . th dport map @{MAP_HOSTPORTS4_ANY}
 		dnat ip6 to ip6 daddr . meta l4proto . th dport map @{MAP_HOSTPORTS6}
 		dnat ip6 to meta l4proto . th dport map @{MAP_HOSTPORTS6_ANY}
 	}}
 
-	# ----- sources: after the service proxies (srcnat, 100) -----
+	# after the service proxies (srcnat, 100)
 	chain nat-postrouting {{
+		comment "the node's address in place of a pod's where the answer would not find back"
 		type nat hook postrouting priority 105; policy accept;
 		# a pod that reaches itself must get the answer from where it asked
 		ct status dnat ip saddr . ip daddr @{SET_HAIRPIN4} masquerade
@@ -200,7 +244,7 @@ fn render_chains(model: &TableModel) -> String {
 		# host ports asked for at 127.0.0.1: a pod cannot answer to that address
 		oifname {pods} ip saddr 127.0.0.0/8 masquerade
 {masquerade}	}}
-"
+"#
     )
 }
 

@@ -2,7 +2,9 @@
 //! after it was laid; the elements of maps and hairpin sets are compared one by one, since the plugin changes them too.
 //! Both sides change elements under the host-port lock, record first: read without it, change only with it.
 
-use super::render::{TableModel, describe_entry, hairpin_pods, render_cluster_update, render_table};
+use super::render::{
+    TableModel, describe_entry, hairpin_pods, render_cluster_update, render_table,
+};
 use crate::desired::ports::Ports;
 use dataplane::hostport::{HostPortError, Nfnetlink, PortEntry, PortKey};
 use node_state::{StateDir, StateError};
@@ -71,15 +73,24 @@ impl Table {
         let there = netfilter.table_fingerprint()?;
         let known = self.laid.as_ref().map(|laid| laid.fingerprint);
         let same_rules = self.laid.as_ref().is_some_and(|laid| {
-            laid.model.anti_spoofing == model.anti_spoofing && laid.model.masquerade == model.masquerade
+            laid.model.anti_spoofing == model.anti_spoofing
+                && laid.model.masquerade == model.masquerade
         });
         if there.is_none() || there != known || !same_rules {
             self.lay(program, state, netfilter, model, ports)?;
-            return Ok(TableChanges { laid: true, repaired: known.is_some() && same_rules, ..TableChanges::default() });
+            return Ok(TableChanges {
+                laid: true,
+                repaired: known.is_some() && same_rules,
+                ..TableChanges::default()
+            });
         }
         let cluster = self.ensure_cluster(program, model)?;
         let elements = ensure_elements(state, netfilter, &model.ports, ports)?;
-        Ok(TableChanges { cluster, elements, ..TableChanges::default() })
+        Ok(TableChanges {
+            cluster,
+            elements,
+            ..TableChanges::default()
+        })
     }
 
     /// Forgets the table, so that the next `ensure` writes it.
@@ -98,16 +109,29 @@ impl Table {
         self.laid = None;
         let _lock = state.lock_host_ports(LOCK_PATIENCE)?;
         // A pod that came since the model was made has its record; its element would be lost without this look.
-        let model = TableModel { ports: ports()?, ..model.clone() };
+        let model = TableModel {
+            ports: ports()?,
+            ..model.clone()
+        };
         dataplane::nft::run_script(program, &render_table(&model))?;
         let fingerprint = netfilter.table_fingerprint()?.ok_or(TableError::Vanished)?;
         // The elements are compared with the records each time, not with what was laid.
-        self.laid = Some(Laid { fingerprint, model: TableModel { ports: Ports::new(), ..model } });
+        self.laid = Some(Laid {
+            fingerprint,
+            model: TableModel {
+                ports: Ports::new(),
+                ..model
+            },
+        });
         Ok(())
     }
 
     fn ensure_cluster(&mut self, program: &str, model: &TableModel) -> Result<bool, TableError> {
-        let Some(laid) = self.laid.as_mut().filter(|laid| laid.model.cluster != model.cluster) else {
+        let Some(laid) = self
+            .laid
+            .as_mut()
+            .filter(|laid| laid.model.cluster != model.cluster)
+        else {
             return Ok(false);
         };
         dataplane::nft::run_script(program, &render_cluster_update(model))?;
@@ -135,13 +159,22 @@ impl ElementDiff {
 fn diff_elements(wanted: &Ports, there: &[PortEntry], hairpin: &[IpAddr]) -> ElementDiff {
     let there_hairpin: BTreeSet<IpAddr> = hairpin.iter().copied().collect();
     let wanted_hairpin = hairpin_pods(wanted.values());
-    let there_by_key: HashMap<&PortKey, &PortEntry> = there.iter().map(|entry| (&entry.key, entry)).collect();
+    let there_by_key: HashMap<&PortKey, &PortEntry> =
+        there.iter().map(|entry| (&entry.key, entry)).collect();
     let is_there = |entry: &PortEntry| {
         there_by_key.get(&entry.key) == Some(&entry) && there_hairpin.contains(&entry.pod_ip)
     };
     ElementDiff {
-        missing: wanted.values().filter(|entry| !is_there(entry)).cloned().collect(),
-        stale: there.iter().filter(|entry| wanted.get(&entry.key) != Some(entry)).cloned().collect(),
+        missing: wanted
+            .values()
+            .filter(|entry| !is_there(entry))
+            .cloned()
+            .collect(),
+        stale: there
+            .iter()
+            .filter(|entry| wanted.get(&entry.key) != Some(entry))
+            .cloned()
+            .collect(),
         stale_hairpin: there_hairpin.difference(&wanted_hairpin).copied().collect(),
     }
 }
@@ -152,16 +185,27 @@ fn ensure_elements(
     wanted: &Ports,
     ports: &mut dyn FnMut() -> Result<Ports, StateError>,
 ) -> Result<usize, TableError> {
-    let unlocked = diff_elements(wanted, &netfilter.list_host_ports()?, &netfilter.list_hairpin()?);
+    let unlocked = diff_elements(
+        wanted,
+        &netfilter.list_host_ports()?,
+        &netfilter.list_hairpin()?,
+    );
     if unlocked.len() == 0 {
         return Ok(0);
     }
     // Most often a plugin was in the middle of its work. Look again with the lock in hand.
     let _lock = state.lock_host_ports(LOCK_PATIENCE)?;
     let wanted = ports()?;
-    let diff = diff_elements(&wanted, &netfilter.list_host_ports()?, &netfilter.list_hairpin()?);
+    let diff = diff_elements(
+        &wanted,
+        &netfilter.list_host_ports()?,
+        &netfilter.list_hairpin()?,
+    );
     for entry in &diff.stale {
-        tracing::info!("removing the host port {}: no pod of this node holds it", describe_entry(entry));
+        tracing::info!(
+            "removing the host port {}: no pod of this node holds it",
+            describe_entry(entry)
+        );
     }
     for entry in &diff.missing {
         tracing::info!("putting back the host port {}", describe_entry(entry));
@@ -183,35 +227,67 @@ mod tests {
     fn entry(host_port: u16, pod: &str) -> PortEntry {
         let pod_ip: IpAddr = pod.parse().unwrap();
         PortEntry {
-            key: PortKey { host_ip: None, protocol: 6, host_port, v6: pod_ip.is_ipv6() },
+            key: PortKey {
+                host_ip: None,
+                protocol: 6,
+                host_port,
+                v6: pod_ip.is_ipv6(),
+            },
             pod_ip,
             container_port: 80,
         }
     }
 
     fn ports(entries: &[PortEntry]) -> Ports {
-        entries.iter().map(|entry| (entry.key.clone(), entry.clone())).collect()
+        entries
+            .iter()
+            .map(|entry| (entry.key.clone(), entry.clone()))
+            .collect()
     }
 
     #[test]
     fn equal_elements_are_no_difference() {
         let entries = [entry(80, "10.0.0.1"), entry(80, "fd00::1")];
         let hairpin = entries.each_ref().map(|entry| entry.pod_ip);
-        assert_eq!(diff_elements(&ports(&entries), &entries, &hairpin), ElementDiff::default());
+        assert_eq!(
+            diff_elements(&ports(&entries), &entries, &hairpin),
+            ElementDiff::default()
+        );
     }
 
     #[test]
     fn a_port_that_points_at_another_pod_is_stale_and_missing() {
         let (mine, taken) = (entry(80, "10.0.0.1"), entry(80, "10.0.0.9"));
-        let diff = diff_elements(&ports(std::slice::from_ref(&mine)), std::slice::from_ref(&taken), &[taken.pod_ip]);
-        assert_eq!(diff, ElementDiff { missing: vec![mine], stale_hairpin: vec![taken.pod_ip], stale: vec![taken] });
+        let diff = diff_elements(
+            &ports(std::slice::from_ref(&mine)),
+            std::slice::from_ref(&taken),
+            &[taken.pod_ip],
+        );
+        assert_eq!(
+            diff,
+            ElementDiff {
+                missing: vec![mine],
+                stale_hairpin: vec![taken.pod_ip],
+                stale: vec![taken]
+            }
+        );
     }
 
     #[test]
     fn a_missing_hairpin_element_brings_the_pods_ports_back() {
         let mine = entry(80, "10.0.0.1");
-        let diff = diff_elements(&ports(std::slice::from_ref(&mine)), std::slice::from_ref(&mine), &[]);
-        assert_eq!(diff, ElementDiff { missing: vec![mine], ..ElementDiff::default() });
+        let diff = diff_elements(
+            &ports(std::slice::from_ref(&mine)),
+            std::slice::from_ref(&mine),
+            &[],
+        );
+        assert_eq!(
+            diff,
+            ElementDiff {
+                missing: vec![mine],
+                ..ElementDiff::default()
+            }
+        );
     }
 
     #[test]

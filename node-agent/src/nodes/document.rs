@@ -39,12 +39,16 @@ struct RawDocument {
 
 /// All Nodes of the stream, in its order.
 pub(crate) fn read_nodes(mut reader: impl BufRead) -> Result<Vec<RawNode>, DocumentError> {
-    let first = first_byte(&mut reader).map_err(|error| DocumentError::Syntax(error.to_string()))?;
+    let first =
+        first_byte(&mut reader).map_err(|error| DocumentError::Syntax(error.to_string()))?;
     let mut nodes = Vec::new();
     match first {
         None => return Err(DocumentError::Empty),
         // JSON is YAML too, but its own parser is faster by far.
-        Some(b'{') => collect(serde_json::Deserializer::from_reader(reader).into_iter(), &mut nodes)?,
+        Some(b'{') => collect(
+            serde_json::Deserializer::from_reader(reader).into_iter(),
+            &mut nodes,
+        )?,
         Some(_) => collect(read_yaml(&mut reader), &mut nodes)?,
     }
     Ok(nodes)
@@ -69,7 +73,9 @@ fn first_byte(reader: &mut impl BufRead) -> std::io::Result<Option<u8>> {
 
 /// The parser's own limits guard against hostile text. The administrator wrote this file, and 20,000 Nodes of 6 KB are
 /// more than the defaults allow; aliases, which those limits are really about, stay forbidden to grow.
-fn read_yaml<'a, R: Read + 'a>(reader: &'a mut R) -> impl Iterator<Item = Result<RawDocument, String>> + 'a {
+fn read_yaml<'a, R: Read + 'a>(
+    reader: &'a mut R,
+) -> impl Iterator<Item = Result<RawDocument, String>> + 'a {
     let budget = serde_saphyr::budget! {
         max_reader_input_bytes: Some(1 << 30),
         max_events: 1 << 28,
@@ -77,8 +83,11 @@ fn read_yaml<'a, R: Read + 'a>(reader: &'a mut R) -> impl Iterator<Item = Result
         max_total_scalar_bytes: 1 << 30,
         max_documents: 1 << 20,
     };
-    serde_saphyr::read_with_options(reader, serde_saphyr::options! { budget: budget })
-        .map(|document| document.map_err(|error: serde_saphyr::Error| error.without_snippet().to_string()))
+    serde_saphyr::read_with_options(reader, serde_saphyr::options! { budget: budget }).map(
+        |document| {
+            document.map_err(|error: serde_saphyr::Error| error.without_snippet().to_string())
+        },
+    )
 }
 
 fn collect<E: ToString>(
@@ -92,7 +101,11 @@ fn collect<E: ToString>(
         match (document.kind.as_deref(), document.items) {
             // A List holds objects of any kind.
             (Some("List" | "NodeList"), Some(items)) => {
-                nodes.extend(items.into_iter().filter(|item| matches!(item.kind.as_deref(), None | Some("Node"))));
+                nodes.extend(
+                    items
+                        .into_iter()
+                        .filter(|item| matches!(item.kind.as_deref(), None | Some("Node"))),
+                );
             }
             (Some("Node"), None) => nodes.push(RawNode {
                 kind: document.kind,
@@ -101,10 +114,19 @@ fn collect<E: ToString>(
                 status: document.status,
             }),
             // kubectl writes `kind` after `items`: a List without it has been cut off.
-            (kind, _) => return Err(DocumentError::Kind { number, kind: kind.unwrap_or_default().to_owned() }),
+            (kind, _) => {
+                return Err(DocumentError::Kind {
+                    number,
+                    kind: kind.unwrap_or_default().to_owned(),
+                });
+            }
         }
     }
-    if number == 0 { Err(DocumentError::Empty) } else { Ok(()) }
+    if number == 0 {
+        Err(DocumentError::Empty)
+    } else {
+        Ok(())
+    }
 }
 
 #[cfg(test)]
@@ -115,7 +137,10 @@ mod tests {
 
     fn names(text: &str) -> Result<Vec<String>, String> {
         let nodes = read_nodes(text.as_bytes()).map_err(|error| error.to_string())?;
-        Ok(nodes.iter().map(|node| node.metadata.name.as_deref().unwrap_or("?").to_owned()).collect())
+        Ok(nodes
+            .iter()
+            .map(|node| node.metadata.name.as_deref().unwrap_or("?").to_owned())
+            .collect())
     }
 
     #[test]
@@ -129,14 +154,28 @@ mod tests {
     #[test]
     fn json_and_yaml_say_the_same() {
         let json = r#" {"kind":"NodeList","items":[{"metadata":{"name":"a"},"spec":{"podCIDR":"10.0.0.0/24"}}]}"#;
-        let yaml = "kind: NodeList\nitems:\n- metadata: {name: a}\n  spec: {podCIDR: 10.0.0.0/24}\n";
-        assert_eq!(read_nodes(json.as_bytes()).unwrap(), read_nodes(yaml.as_bytes()).unwrap());
+        let yaml =
+            "kind: NodeList\nitems:\n- metadata: {name: a}\n  spec: {podCIDR: 10.0.0.0/24}\n";
+        assert_eq!(
+            read_nodes(json.as_bytes()).unwrap(),
+            read_nodes(yaml.as_bytes()).unwrap()
+        );
     }
 
     #[test]
     fn a_stream_of_single_nodes_is_read() {
-        assert_eq!(names("kind: Node\nmetadata: {name: a}\n---\nkind: Node\nmetadata: {name: b}\n").unwrap(), ["a", "b"]);
-        assert_eq!(names(r#"{"kind":"Node","metadata":{"name":"a"}}{"kind":"Node","metadata":{"name":"b"}}"#).unwrap(), ["a", "b"]);
+        assert_eq!(
+            names("kind: Node\nmetadata: {name: a}\n---\nkind: Node\nmetadata: {name: b}\n")
+                .unwrap(),
+            ["a", "b"]
+        );
+        assert_eq!(
+            names(
+                r#"{"kind":"Node","metadata":{"name":"a"}}{"kind":"Node","metadata":{"name":"b"}}"#
+            )
+            .unwrap(),
+            ["a", "b"]
+        );
     }
 
     #[test]
@@ -155,7 +194,10 @@ mod tests {
         let lines: Vec<&str> = LIST.lines().collect();
         let kind = lines.iter().position(|line| *line == "kind: List").unwrap();
         for cut in 0..kind {
-            assert!(names(&lines[..cut].join("\n")).is_err(), "cut after {cut} lines");
+            assert!(
+                names(&lines[..cut].join("\n")).is_err(),
+                "cut after {cut} lines"
+            );
         }
     }
 
@@ -167,13 +209,16 @@ mod tests {
             ("# only a comment\n", "empty"),
             ("kind: ConfigMap\n", "ConfigMap"),
             ("hello", "hello"),
-            ("kind: List\nitems: 3\n", "items"),
+            ("kind: List\nitems: 3\n", "line 2"),
             ("{\"kind\": \"List\", \"items\": [", "EOF"),
             ("kind: List\nitems: [", ""),
             ("kind: List\n", "List"),
         ] {
             let message = names(text).unwrap_err();
-            assert!(message.contains(words) || !message.is_empty() && words == "hello", "{text:?}: {message}");
+            assert!(
+                message.contains(words) || !message.is_empty() && words == "hello",
+                "{text:?}: {message}"
+            );
         }
     }
 

@@ -26,7 +26,10 @@ const POLL: Duration = Duration::from_secs(5);
 /// Reads once. The error is a sentence that names the file.
 pub(crate) fn read_view(path: &Path) -> Result<ClusterView, Problem> {
     let complain = |reason: String| {
-        Problem::new(ProblemKind::NodesFile, format!("nodes file {}: {reason}", path.display()))
+        Problem::new(
+            ProblemKind::NodesFile,
+            format!("nodes file {}: {reason}", path.display()),
+        )
     };
     // Without O_NONBLOCK the open of a named pipe would wait for a writer for ever.
     let file = File::options()
@@ -88,12 +91,21 @@ fn settle(path: &Path, events: &Receiver<()>) {
 #[derive(Debug, PartialEq, Eq)]
 enum Stamp {
     Absent(std::io::ErrorKind),
-    File { dev: u64, ino: u64, size: u64, mtime: (i64, i64), ctime: (i64, i64) },
+    File {
+        dev: u64,
+        ino: u64,
+        size: u64,
+        mtime: (i64, i64),
+        ctime: (i64, i64),
+    },
 }
 
 impl Stamp {
     fn of(path: &Path) -> Stamp {
-        std::fs::metadata(path).map_or_else(|error| Stamp::Absent(error.kind()), |metadata| Stamp::from(&metadata))
+        std::fs::metadata(path).map_or_else(
+            |error| Stamp::Absent(error.kind()),
+            |metadata| Stamp::from(&metadata),
+        )
     }
 }
 
@@ -121,11 +133,19 @@ struct DirectoryWatch {
 impl DirectoryWatch {
     fn new(path: &Path, sender: SyncSender<()>) -> DirectoryWatch {
         let directory = path.parent().unwrap_or(Path::new("/")).to_owned();
-        DirectoryWatch { directory, sender, watcher: None, identity: None, refused: false }
+        DirectoryWatch {
+            directory,
+            sender,
+            watcher: None,
+            identity: None,
+            refused: false,
+        }
     }
 
     fn ensure(&mut self) {
-        let identity = std::fs::metadata(&self.directory).ok().map(|metadata| (metadata.dev(), metadata.ino()));
+        let identity = std::fs::metadata(&self.directory)
+            .ok()
+            .map(|metadata| (metadata.dev(), metadata.ino()));
         if identity == self.identity && (self.watcher.is_some() || identity.is_none()) {
             return;
         }
@@ -151,11 +171,12 @@ impl DirectoryWatch {
     fn start(&self) -> notify::Result<notify::RecommendedWatcher> {
         let sender = self.sender.clone();
         // A full channel already says all that there is to say; reading the file ourselves is no change of it.
-        let mut watcher = notify::recommended_watcher(move |event: notify::Result<notify::Event>| {
-            if !event.is_ok_and(|event| event.kind.is_access()) {
-                let _ = sender.try_send(());
-            }
-        })?;
+        let mut watcher =
+            notify::recommended_watcher(move |event: notify::Result<notify::Event>| {
+                if !event.is_ok_and(|event| event.kind.is_access()) {
+                    let _ = sender.try_send(());
+                }
+            })?;
         watcher.watch(&self.directory, notify::RecursiveMode::NonRecursive)?;
         Ok(watcher)
     }

@@ -14,6 +14,9 @@ pub(super) struct Kernel {
 
 impl Kernel {
     pub(super) fn open() -> Result<Kernel> {
-        Ok(Kernel { netlink: Netlink::open()?, netfilter: Nfnetlink::open()? })
+        Ok(Kernel {
+            netlink: Netlink::open()?,
+            netfilter: Nfnetlink::open()?,
+        })
     }
 }

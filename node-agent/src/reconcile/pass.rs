@@ -66,18 +66,30 @@ impl Reconciler {
         view_changed: bool,
         now: Instant,
     ) -> Outcome {
-        let mut outcome = Outcome { problems: view.problems.clone(), ..Outcome::default() };
+        let mut outcome = Outcome {
+            problems: view.problems.clone(),
+            ..Outcome::default()
+        };
         let kernel = match self.memory.kernel.take().map_or_else(Kernel::open, Ok) {
             Ok(kernel) => kernel,
             Err(error) => {
-                outcome.problems.push(Problem::new(ProblemKind::Kernel, error.to_string()));
+                outcome
+                    .problems
+                    .push(Problem::new(ProblemKind::Kernel, error.to_string()));
                 return outcome;
             }
         };
-        let mut step = Step { node: self, kernel, outcome, now };
+        let mut step = Step {
+            node: self,
+            kernel,
+            outcome,
+            now,
+        };
         match step.run(view, wakes, full, view_changed) {
             Ok(()) => {
-                let Step { kernel, outcome, .. } = step;
+                let Step {
+                    kernel, outcome, ..
+                } = step;
                 self.memory.kernel = Some(kernel);
                 outcome
             }
@@ -99,7 +111,13 @@ pub(super) struct Step<'a> {
 }
 
 impl Step<'_> {
-    fn run(&mut self, view: &ClusterView, wakes: &Wakes, full: bool, view_changed: bool) -> Result<(), Problem> {
+    fn run(
+        &mut self,
+        view: &ClusterView,
+        wakes: &Wakes,
+        full: bool,
+        view_changed: bool,
+    ) -> Result<(), Problem> {
         let first = self.node.memory.desired.is_none();
         if wakes.routes && !first {
             self.sync_routes(true)?;
@@ -121,17 +139,29 @@ impl Step<'_> {
         }
         let memory = &self.node.memory;
         let standing = memory.record_problems.iter().chain(&memory.slow_problems);
-        let standing = standing.chain(&memory.table_problems).chain(&memory.route_problems).chain(&memory.undecided);
+        let standing = standing
+            .chain(&memory.table_problems)
+            .chain(&memory.route_problems)
+            .chain(&memory.undecided);
         let standing = standing.chain(memory.desired.iter().flat_map(|desired| &desired.problems));
         self.outcome.problems.extend(standing.cloned());
         Ok(())
     }
 
     /// Looks at the node and computes the wish again, as far as either may have changed. True where the wish did.
-    fn refresh(&mut self, view: &ClusterView, wakes: &Wakes, full: bool, view_changed: bool) -> Result<bool, Problem> {
+    fn refresh(
+        &mut self,
+        view: &ClusterView,
+        wakes: &Wakes,
+        full: bool,
+        view_changed: bool,
+    ) -> Result<bool, Problem> {
         if wakes.routes {
             let last = self.node.memory.ways_asked.unwrap_or(self.now);
-            self.node.memory.ways_due.get_or_insert(last + WAYS_INTERVAL);
+            self.node
+                .memory
+                .ways_due
+                .get_or_insert(last + WAYS_INTERVAL);
         }
         let ways_due = full || view_changed || self.node.memory.is_due(self.now);
         if !(ways_due || wakes.links || wakes.table) {
@@ -143,12 +173,16 @@ impl Step<'_> {
         }
         let mut facts = observe_links(&mut self.kernel.netlink).map_err(kernel_problem)?;
         let old = self.node.memory.facts.take();
-        match old.as_ref().filter(|old| !ways_due && old.same_underlay(&facts)) {
+        match old
+            .as_ref()
+            .filter(|old| !ways_due && old.same_underlay(&facts))
+        {
             Some(old) => facts.ways.clone_from(&old.ways),
             None => self.ask_ways(view, &mut facts)?,
         }
         // Links of pods decide nothing about Nodes.
-        let same = !view_changed && old.is_some_and(|old| old.same_underlay(&facts) && old.ways == facts.ways);
+        let same = !view_changed
+            && old.is_some_and(|old| old.same_underlay(&facts) && old.ways == facts.ways);
         let memory = &mut self.node.memory;
         let facts = memory.facts.insert(facts);
         if same && memory.undecided.is_none() && memory.desired.is_some() {

@@ -32,7 +32,12 @@ pub(crate) struct RawSettings {
     pub(crate) network_name: Option<String>,
     /// The cluster's pod CIDRs, never masqueraded; without them those of the Nodes count
     #[serde(rename = "clusterCIDRs")]
-    #[arg(long = "cluster-cidrs", env = "SLASH32_CLUSTER_CIDRS", value_name = "CIDR,...", value_delimiter = ',')]
+    #[arg(
+        long = "cluster-cidrs",
+        env = "SLASH32_CLUSTER_CIDRS",
+        value_name = "CIDR,...",
+        value_delimiter = ','
+    )]
     pub(crate) cluster_cidrs: Option<Vec<String>>,
     /// Masquerading of pods towards the world.
     #[command(flatten)]
@@ -74,10 +79,19 @@ pub(crate) struct RawSettings {
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 pub(crate) struct RawMasquerade {
     /// Hide pods behind the node's address on the way out: true or false [default: true]
-    #[arg(long = "masquerade-enabled", env = "SLASH32_MASQUERADE_ENABLED", value_name = "BOOL")]
+    #[arg(
+        long = "masquerade-enabled",
+        env = "SLASH32_MASQUERADE_ENABLED",
+        value_name = "BOOL"
+    )]
     pub(crate) enabled: Option<String>,
     /// Further destinations that see the pod's own address
-    #[arg(long = "masquerade-exclude", env = "SLASH32_MASQUERADE_EXCLUDE", value_name = "CIDR,...", value_delimiter = ',')]
+    #[arg(
+        long = "masquerade-exclude",
+        env = "SLASH32_MASQUERADE_EXCLUDE",
+        value_name = "CIDR,...",
+        value_delimiter = ','
+    )]
     pub(crate) exclude: Option<Vec<String>>,
 }
 
@@ -105,13 +119,21 @@ pub(crate) enum ConfigFileError {
 impl RawSettings {
     /// Reads `path`; an empty file is no settings at all.
     pub(crate) fn read(path: &Path) -> Result<RawSettings, ConfigFileError> {
-        let text = std::fs::read_to_string(path)
-            .map_err(|source| ConfigFileError::Read { path: path.to_owned(), source })?;
-        Self::parse(&text).map_err(|reason| ConfigFileError::Parse { path: path.to_owned(), reason })
+        let text = std::fs::read_to_string(path).map_err(|source| ConfigFileError::Read {
+            path: path.to_owned(),
+            source,
+        })?;
+        Self::parse(&text).map_err(|reason| ConfigFileError::Parse {
+            path: path.to_owned(),
+            reason,
+        })
     }
 
     fn parse(text: &str) -> Result<RawSettings, String> {
-        if text.lines().all(|line| line.trim().is_empty() || line.trim_start().starts_with('#')) {
+        if text
+            .lines()
+            .all(|line| line.trim().is_empty() || line.trim_start().starts_with('#'))
+        {
             return Ok(RawSettings::default());
         }
         serde_saphyr::from_str(text).map_err(|error| error.without_snippet().to_string())
@@ -158,16 +180,25 @@ mod tests {
         assert_eq!(raw.mtu.as_deref(), Some("1450"));
         assert_eq!(raw.anti_spoofing.as_deref(), Some("false"));
         assert_eq!(raw.masquerade.enabled.as_deref(), Some("true"));
-        assert_eq!(raw.masquerade.exclude.as_deref(), Some(&["10.0.0.0/8".to_owned()][..]));
+        assert_eq!(
+            raw.masquerade.exclude.as_deref(),
+            Some(&["10.0.0.0/8".to_owned()][..])
+        );
         assert_eq!(raw.listen.as_deref(), Some(""));
     }
 
     #[test]
     fn an_unknown_key_is_named_with_those_that_exist() {
         let reason = RawSettings::parse("nodeNam: a\n").unwrap_err();
-        assert!(reason.contains("nodeNam") && reason.contains("nodeName"), "{reason}");
+        assert!(
+            reason.contains("nodeNam") && reason.contains("nodeName"),
+            "{reason}"
+        );
         let reason = RawSettings::parse("masquerade: {exclud: []}\n").unwrap_err();
-        assert!(reason.contains("exclud") && reason.contains("exclude"), "{reason}");
+        assert!(
+            reason.contains("exclud") && reason.contains("exclude"),
+            "{reason}"
+        );
     }
 
     #[test]
@@ -178,13 +209,20 @@ mod tests {
     #[test]
     fn an_empty_or_commented_file_sets_nothing() {
         assert_eq!(RawSettings::parse("").unwrap(), RawSettings::default());
-        assert_eq!(RawSettings::parse("# nothing\n\n  # yet\n").unwrap(), RawSettings::default());
+        assert_eq!(
+            RawSettings::parse("# nothing\n\n  # yet\n").unwrap(),
+            RawSettings::default()
+        );
     }
 
     #[test]
     fn flags_win_over_the_file_key_by_key() {
-        let file = RawSettings::parse("mtu: 1400\nlogLevel: debug\nmasquerade: {enabled: false}\n").unwrap();
-        let flags = RawSettings { mtu: Some("1500".into()), ..RawSettings::default() };
+        let file = RawSettings::parse("mtu: 1400\nlogLevel: debug\nmasquerade: {enabled: false}\n")
+            .unwrap();
+        let flags = RawSettings {
+            mtu: Some("1500".into()),
+            ..RawSettings::default()
+        };
         let both = flags.over(file);
         assert_eq!(both.mtu.as_deref(), Some("1500"));
         assert_eq!(both.log_level.as_deref(), Some("debug"));

@@ -50,11 +50,14 @@ impl Kept {
         let before = self.by_start.range(..=start).next_back();
         let after = self.by_start.range(start..).next();
         let mut neighbours = before.into_iter().chain(after).map(|(_, value)| value);
-        neighbours.find(|(other, _)| cidr::overlap(other, cidr)).map(|(other, owner)| (*other, owner.as_ref()))
+        neighbours
+            .find(|(other, _)| cidr::overlap(other, cidr))
+            .map(|(other, owner)| (*other, owner.as_ref()))
     }
 
     fn insert(&mut self, cidr: IpNetwork, owner: &str) {
-        self.by_start.insert((cidr.is_ipv6(), cidr.network()), (cidr, owner.into()));
+        self.by_start
+            .insert((cidr.is_ipv6(), cidr.network()), (cidr, owner.into()));
     }
 }
 
@@ -67,13 +70,25 @@ struct NodeAddresses {
 impl NodeAddresses {
     fn of(nodes: &[NodeView]) -> NodeAddresses {
         let names: Vec<Box<str>> = nodes.iter().map(|node| node.name.clone()).collect();
-        let owned = nodes.iter().enumerate().flat_map(|(at, node)| node.addresses.iter().map(move |address| (*address, at)));
-        NodeAddresses { sorted: owned.map(|(address, at)| ((address.is_ipv6(), address), at)).collect(), names }
+        let owned = nodes
+            .iter()
+            .enumerate()
+            .flat_map(|(at, node)| node.addresses.iter().map(move |address| (*address, at)));
+        NodeAddresses {
+            sorted: owned
+                .map(|(address, at)| ((address.is_ipv6(), address), at))
+                .collect(),
+            names,
+        }
     }
 
     fn find_inside(&self, cidr: &IpNetwork) -> Option<(IpAddr, &str)> {
-        let ((_, address), at) = self.sorted.range((cidr.is_ipv6(), cidr.network())..).next()?;
-        cidr.contains(*address).then(|| (*address, self.names[*at].as_ref()))
+        let ((_, address), at) = self
+            .sorted
+            .range((cidr.is_ipv6(), cidr.network())..)
+            .next()?;
+        cidr.contains(*address)
+            .then(|| (*address, self.names[*at].as_ref()))
     }
 }
 
@@ -83,8 +98,14 @@ pub(super) fn complain_of_shared_addresses(nodes: &[NodeView]) -> Vec<Problem> {
     let mut problems = Vec::new();
     for node in nodes {
         for address in &node.addresses {
-            if let Some(other) = first.insert(*address, &node.name).filter(|other| *other != node.name.as_ref()) {
-                let text = format!("nodes {other} and {} both have the InternalIP {address}", node.name);
+            if let Some(other) = first
+                .insert(*address, &node.name)
+                .filter(|other| *other != node.name.as_ref())
+            {
+                let text = format!(
+                    "nodes {other} and {} both have the InternalIP {address}",
+                    node.name
+                );
                 problems.push(Problem::new(ProblemKind::InvalidNode, text));
             }
         }

@@ -6,10 +6,28 @@ fn cidrs(list: &[&str]) -> Vec<IpNetwork> {
     crate::cidr::merge(list.iter().map(|text| text.parse().unwrap()).collect())
 }
 
-fn port(host_ip: Option<&str>, protocol: u8, host_port: u16, pod: &str, container_port: u16) -> (PortKey, PortEntry) {
+fn port(
+    host_ip: Option<&str>,
+    protocol: u8,
+    host_port: u16,
+    pod: &str,
+    container_port: u16,
+) -> (PortKey, PortEntry) {
     let pod_ip: IpAddr = pod.parse().unwrap();
-    let key = PortKey { host_ip: host_ip.map(|ip| ip.parse().unwrap()), protocol, host_port, v6: pod_ip.is_ipv6() };
-    (key.clone(), PortEntry { key, pod_ip, container_port })
+    let key = PortKey {
+        host_ip: host_ip.map(|ip| ip.parse().unwrap()),
+        protocol,
+        host_port,
+        v6: pod_ip.is_ipv6(),
+    };
+    (
+        key.clone(),
+        PortEntry {
+            key,
+            pod_ip,
+            container_port,
+        },
+    )
 }
 
 fn three_nodes() -> TableModel {
@@ -17,8 +35,19 @@ fn three_nodes() -> TableModel {
         anti_spoofing: true,
         masquerade: true,
         cluster: cidrs(&[
-            "10.244.0.0/24", "10.244.1.0/24", "10.244.2.0/24", "192.0.2.1", "192.0.2.2", "192.0.2.3", "198.51.100.0/24",
-            "fd00:10:244::/64", "fd00:10:244:1::/64", "fd00:10:244:2::/64", "2001:db8::1", "2001:db8::2", "2001:db8::3",
+            "10.244.0.0/24",
+            "10.244.1.0/24",
+            "10.244.2.0/24",
+            "192.0.2.1",
+            "192.0.2.2",
+            "192.0.2.3",
+            "198.51.100.0/24",
+            "fd00:10:244::/64",
+            "fd00:10:244:1::/64",
+            "fd00:10:244:2::/64",
+            "2001:db8::1",
+            "2001:db8::2",
+            "2001:db8::3",
         ]),
         ports: BTreeMap::from([
             port(None, 6, 8080, "10.244.0.5", 80),
@@ -32,17 +61,26 @@ fn three_nodes() -> TableModel {
 }
 
 fn compare(name: &str, text: &str) {
-    let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden").join(name);
+    let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("tests/golden")
+        .join(name);
     if std::env::var_os("UPDATE_GOLDEN").is_some() {
         std::fs::write(&path, text).unwrap();
     }
     let golden = std::fs::read_to_string(&path).unwrap();
-    assert!(golden == text, "{name} differs; UPDATE_GOLDEN=1 writes it anew. Now:\n{text}");
+    assert!(
+        golden == text,
+        "{name} differs; UPDATE_GOLDEN=1 writes it anew. Now:\n{text}"
+    );
 }
 
 #[test]
 fn an_empty_table_is_the_golden_one() {
-    let model = TableModel { anti_spoofing: true, masquerade: true, ..TableModel::default() };
+    let model = TableModel {
+        anti_spoofing: true,
+        masquerade: true,
+        ..TableModel::default()
+    };
     compare("empty.nft", &render_table(&model));
 }
 
@@ -72,5 +110,8 @@ fn a_change_of_nodes_is_the_golden_one_and_touches_no_map() {
 #[test]
 fn a_change_to_no_nodes_only_flushes() {
     let text = render_cluster_update(&TableModel::default());
-    assert_eq!(text, "flush set inet slash32 cluster4\nflush set inet slash32 cluster6\n");
+    assert_eq!(
+        text,
+        "flush set inet slash32 cluster4\nflush set inet slash32 cluster6\n"
+    );
 }

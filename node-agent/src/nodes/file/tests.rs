@@ -4,7 +4,10 @@ use super::*;
 use std::os::unix::fs::symlink;
 
 fn list(names: &[&str]) -> String {
-    let items: String = names.iter().map(|name| format!("- metadata: {{name: {name}}}\n")).collect();
+    let items: String = names
+        .iter()
+        .map(|name| format!("- metadata: {{name: {name}}}\n"))
+        .collect();
     format!("items:\n{items}kind: List\n")
 }
 
@@ -14,7 +17,13 @@ fn next(waker: &Waker) -> Result<Vec<String>, String> {
     loop {
         let wakes = waker.wait_until(deadline);
         match wakes.view {
-            Some(Ok(view)) => return Ok(view.nodes.iter().map(|node| node.name.to_string()).collect()),
+            Some(Ok(view)) => {
+                return Ok(view
+                    .nodes
+                    .iter()
+                    .map(|node| node.name.to_string())
+                    .collect());
+            }
             Some(Err(problem)) => return Err(problem.text),
             None => assert!(Instant::now() < deadline, "no answer within 5 s"),
         }
@@ -30,7 +39,10 @@ impl Running {
     fn start(path: &Path) -> Running {
         let waker = Arc::new(Waker::default());
         let (path, shared) = (path.to_owned(), waker.clone());
-        Running { waker, thread: Some(std::thread::spawn(move || watch(path, shared))) }
+        Running {
+            waker,
+            thread: Some(std::thread::spawn(move || watch(path, shared))),
+        }
     }
 }
 
@@ -105,5 +117,10 @@ fn a_writer_in_small_pieces_is_waited_for() {
 #[test]
 fn a_directory_or_a_pipe_in_its_place_is_refused_without_blocking() {
     let dir = tempfile::tempdir().unwrap();
-    assert!(read_view(dir.path()).unwrap_err().text.contains("not a regular file"));
+    assert!(
+        read_view(dir.path())
+            .unwrap_err()
+            .text
+            .contains("not a regular file")
+    );
 }
