@@ -3,11 +3,20 @@
 //! The process moves into namespaces of its own before any thread starts, and every trial runs in a fresh network namespace.
 //! Where the kernel does not allow it all trials are reported as ignored, with the reason; with NET_TESTS=1 that is a failure.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::print_stdout,
+    reason = "clippy sees no tests where there is no harness"
+)]
+
+mod conntrack;
+mod events;
 mod hostports;
 mod lab;
 mod links;
 mod pods;
 mod routes;
+mod shaping;
 
 use libtest_mimic::{Arguments, Trial};
 
@@ -27,6 +36,9 @@ fn main() {
         pods::TRIALS,
         routes::TRIALS,
         hostports::TRIALS,
+        conntrack::TRIALS,
+        shaping::TRIALS,
+        events::TRIALS,
     ]
     .concat();
     let trials = trials.into_iter().map(|(name, trial)| {
