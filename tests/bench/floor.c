@@ -6,8 +6,8 @@
  *
  *   floor add NETNS HOST_LINK POD_LINK ADDRESS      floor del HOST_LINK
  *
- * And a launcher that is small enough to measure others with: `floor peak FD COMMAND...` runs a command and writes
- * its peak RSS (KiB) to FD. A process inherits the peak of the one that forks it, so a large parent hides it.
+ * And a launcher that is small enough to measure others with: `floor peak FILE COMMAND...` runs a command and
+ * writes its peak RSS (KiB) to a file. A process inherits the peak of the one that forks it, so a large parent hides it.
  */
 #define _GNU_SOURCE
 #include <arpa/inet.h>
@@ -186,7 +186,8 @@ static int peak(char **argv) {
         die(argv[3], errno);
     }
     if (wait4(child, &status, 0, &usage) < 0) die("wait4", errno);
-    dprintf(atoi(argv[2]), "%ld\n", usage.ru_maxrss);
+    FILE *out = fopen(argv[2], "w");
+    if (!out || fprintf(out, "%ld", usage.ru_maxrss) < 0 || fclose(out)) die(argv[2], errno);
     return WIFEXITED(status) ? WEXITSTATUS(status) : 1;
 }
 
@@ -194,6 +195,6 @@ int main(int argc, char **argv) {
     if (argc == 6 && !strcmp(argv[1], "add")) add(argv);
     else if (argc == 3 && !strcmp(argv[1], "del")) del(argv[2]);
     else if (argc >= 4 && !strcmp(argv[1], "peak")) return peak(argv);
-    else return fputs("usage: floor add NETNS HOST_LINK POD_LINK ADDRESS | floor del HOST_LINK | floor peak FD COMMAND...\n", stderr), 2;
+    else return fputs("usage: floor add NETNS HOST_LINK POD_LINK ADDRESS | floor del HOST_LINK | floor peak FILE COMMAND...\n", stderr), 2;
     return 0;
 }
