@@ -167,8 +167,10 @@ impl Netlink {
             };
             match self.dump(request, parse, what) {
                 Ok(found) => routes.extend(found),
-                // The table has not been used since boot.
+                // The table has not been used since boot, or the kernel runs without IPv6.
                 Err(error) if error.errno == libc::ENOENT => {}
+                Err(error)
+                    if v6 && [libc::EOPNOTSUPP, libc::EAFNOSUPPORT].contains(&error.errno) => {}
                 Err(error) => return Err(error),
             }
         }

@@ -182,9 +182,13 @@ impl Channel {
         }
     }
 
-    /// The kernel takes no message that is longer than the socket's send buffer.
+    /// The kernel takes no message that is longer than the socket's send buffer. As root of a user namespace only the limit of
+    /// `net.core.wmem_max` can be had; a message beyond it is then refused with EMSGSIZE.
     fn widen_send_buffer(&self, length: usize) -> Result<(), Refusal> {
-        setsockopt(&self.socket_fd(), sockopt::SndBufForce, &length)
+        let fd = self.socket_fd();
+        let forced = setsockopt(&fd, sockopt::SndBufForce, &length);
+        forced
+            .or_else(|_| setsockopt(&fd, sockopt::SndBuf, &length))
             .map_err(|errno| Refusal::new(errno as i32))
     }
 

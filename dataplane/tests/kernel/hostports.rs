@@ -340,7 +340,16 @@ fn ten_thousand_and_one_more() {
         })
         .collect();
     let start = Instant::now();
-    nfnetlink.add_host_ports(&many).unwrap();
+    match nfnetlink.add_host_ports(&many) {
+        // Root of a user namespace may not widen the socket's buffer so far.
+        Err(HostPortError::Kernel(error))
+            if error.errno == nix::libc::EMSGSIZE && lab::in_user_namespace() =>
+        {
+            many.chunks(5000)
+                .for_each(|chunk| nfnetlink.add_host_ports(chunk).unwrap());
+        }
+        result => result.unwrap(),
+    }
     let all = start.elapsed();
     let full = one_more(&mut nfnetlink);
     println!("host ports: one more with 0 {empty:?}, with 10,000 {full:?}; 10,000 at once {all:?}");
@@ -349,16 +358,15 @@ fn ten_thousand_and_one_more() {
         "{empty:?} {full:?}"
     );
     assert_eq!(nfnetlink.list_host_ports().unwrap().len(), 10_000);
-    nfnetlink
-        .remove_host_ports(&many, &nfnetlink_pods(&many))
-        .unwrap();
+    many.chunks(5000)
+        .for_each(|chunk| nfnetlink.remove_host_ports(chunk, &pods(chunk)).unwrap());
     assert!(
         nfnetlink.list_host_ports().unwrap().is_empty()
             && nfnetlink.list_hairpin().unwrap().is_empty()
     );
 }
 
-fn nfnetlink_pods(entries: &[PortEntry]) -> Vec<IpAddr> {
+fn pods(entries: &[PortEntry]) -> Vec<IpAddr> {
     entries.iter().map(|entry| entry.pod_ip).collect()
 }
 
