@@ -158,7 +158,7 @@ impl Netlink {
                 );
             };
             // The family is looked at again: a kernel without IPv6 answers its dump with all families that it has.
-            let parse = |message: crate::wire::channel::Message<'_>| {
+            let parse = |message: crate::wire::message::Message<'_>| {
                 let route =
                     route_from(message).filter(|route| route.spec.key.dst.is_ipv6() == v6)?;
                 let wanted =
