@@ -24,7 +24,7 @@ const SEND_BUFFER: usize = 160 * 1024;
 /// The kernel answers before `send` returns; only a dump goes on afterwards. So this is never waited for in health.
 const RECEIVE_TIMEOUT: Duration = Duration::from_secs(10);
 /// A dump that was interrupted by a change is read again so often.
-const DUMP_ATTEMPTS: u32 = 20;
+const DUMP_ATTEMPTS: u64 = 20;
 
 /// A blocking, connected netlink socket.
 #[derive(Debug)]
@@ -102,7 +102,11 @@ impl Channel {
         mut request: impl FnMut(&mut Batch),
         mut parse: impl FnMut(Message<'_>) -> Option<T>,
     ) -> Result<Vec<T>, Refusal> {
-        for _ in 0..DUMP_ATTEMPTS {
+        for attempt in 0..DUMP_ATTEMPTS {
+            // Longer each time, 190 ms in all: a storm of changes has gaps.
+            if attempt > 0 {
+                std::thread::sleep(Duration::from_millis(attempt));
+            }
             let mut batch = Batch::new();
             request(&mut batch);
             let mut found = Vec::new();

@@ -23,6 +23,10 @@ pub(crate) const TRIALS: &[Case] = &[
         a_connection_goes_through_from_the_node_itself,
     ),
     (
+        "hostports::an_ipv6_connection_goes_through",
+        an_ipv6_connection_goes_through,
+    ),
+    (
         "hostports::a_taken_port_names_its_holder_and_nothing_is_added",
         a_taken_port_names_its_holder,
     ),
@@ -197,6 +201,21 @@ fn a_connection_goes_through_from_the_node_itself() {
         .remove_host_ports(&entries, &["10.1.0.5".parse().unwrap()])
         .unwrap();
     assert!(!answers("192.0.2.1:8080"));
+}
+
+fn an_ipv6_connection_goes_through() {
+    lab::forward();
+    run("ip", "-6 addr add 2001:db8::1/128 dev lo nodad");
+    let mut host = Netlink::open().unwrap();
+    let pod = Pod::new(&mut host, "s32a", &["fd00:1::5"]);
+    let server = serve(&pod, "[fd00:1::5]:80", 2);
+    let entries = [
+        entry(None, 8080, "fd00:1::5", 80),
+        entry(Some("2001:db8::1"), 8081, "fd00:1::5", 80),
+    ];
+    lay_table().add_host_ports(&entries).unwrap();
+    assert!(answers("[2001:db8::1]:8080") && answers("[2001:db8::1]:8081"));
+    server.join().unwrap();
 }
 
 fn a_taken_port_names_its_holder() {

@@ -1,7 +1,9 @@
 //! Many routes at once, refusals told each, and looking routes up.
 
 use std::collections::BTreeMap;
-use std::time::Instant;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+use std::time::{Duration, Instant};
 
 use dataplane::netlink::Netlink;
 use dataplane::route::{RouteOp, RouteSpec};
@@ -17,6 +19,10 @@ pub(crate) const TRIALS: &[Case] = &[
     (
         "route_batches::two_hundred_refusals_in_one_send_are_told_each",
         two_hundred_refusals_in_one_send_are_told_each,
+    ),
+    (
+        "route_batches::a_list_is_whole_while_others_change_routes",
+        a_list_is_whole_while_others_change_routes,
     ),
     (
         "route_batches::a_lookup_tells_next_hop_source_and_local",
@@ -77,6 +83,45 @@ fn two_hundred_refusals_in_one_send_are_told_each() {
         400,
         "the socket is in step afterwards"
     );
+}
+
+fn a_list_is_whole_while_others_change_routes() {
+    node();
+    let base = |i: u32| {
+        RouteOp::Add(spec(
+            &format!("10.3.{}.{}/32", i / 256, i % 256),
+            "192.0.2.9",
+        ))
+    };
+    let mut netlink = Netlink::open().unwrap();
+    let ops: Vec<_> = (0..2000).map(base).collect();
+    assert!(netlink.apply_routes(&ops).iter().all(Result::is_ok));
+    let stop = AtomicBool::new(false);
+    let changes = thread::scope(|scope| {
+        let hammer = scope.spawn(|| {
+            let mut other = Netlink::open().unwrap();
+            let mut changes = 0;
+            while !stop.load(Ordering::Relaxed) {
+                let one = spec(&format!("10.4.0.{}/32", changes % 250), "192.0.2.9");
+                let results =
+                    other.apply_routes(&[RouteOp::Add(one.clone()), RouteOp::Remove(one)]);
+                assert!(results.iter().all(Result::is_ok));
+                changes += 1;
+                thread::sleep(Duration::from_millis(2));
+            }
+            changes
+        });
+        for _ in 0..50 {
+            let routes = netlink.list_own_routes().unwrap();
+            let whole = routes
+                .iter()
+                .filter(|route| route.spec.key.dst.to_string().starts_with("10.3."));
+            assert_eq!(whole.count(), 2000);
+        }
+        stop.store(true, Ordering::Relaxed);
+        hammer.join().unwrap()
+    });
+    assert!(changes > 10, "{changes} changes while we read");
 }
 
 fn a_lookup_tells_next_hop_source_and_local() {
