@@ -12,7 +12,9 @@ use netlink_packet_route::address::{
 use netlink_packet_route::link::{
     AfSpecInet6, AfSpecUnspec, In6AddrGenMode, LinkAttribute, LinkMessage,
 };
-use netlink_packet_route::route::{RouteAttribute, RouteMessage, RouteMetric, RouteScope};
+use netlink_packet_route::route::{
+    RouteAttribute, RouteMessage, RouteMetric, RouteScope, RouteType,
+};
 
 use super::{PodRoute, PodSideSpec};
 use crate::error::Refusal;
@@ -23,6 +25,8 @@ use crate::netlink::{RTM_NEWADDR, RTM_NEWNEIGH, RTM_NEWROUTE, RTM_SETLINK};
 use crate::route::{RouteKey, RouteKind, RouteSpec, encode};
 use crate::wire::batch::{Batch, F_CREATE, F_EXCL, F_REPLACE};
 
+/// `RT_TABLE_LOCAL`.
+const TABLE_LOCAL: u32 = 255;
 /// `NLM_F_APPEND`.
 const F_APPEND: u16 = 0x800;
 
@@ -35,6 +39,9 @@ pub(super) enum Step<'a> {
     /// Ours instead of the kernel's: /64, never tentative.
     LinkLocal(Ipv6Addr),
     Address(IpAddr),
+    /// Receives for the address at once. The kernel's own local route comes from a work queue, even where no duplicate is
+    /// looked for (`addrconf_dad_start`), and until then the pod drops what is sent to it (A7).
+    LocalRoute(Ipv6Addr),
     /// The link-scope route to the IPv4 gateway. IPv6 has its own in the link-local prefix.
     GatewayRoute,
     Neighbour(IpAddr),
@@ -52,7 +59,12 @@ pub(super) fn compute_steps(spec: &PodSideSpec) -> Vec<Step<'_>> {
         }
     });
     steps.extend(first_v6.map(|v6| Step::LinkLocal(link_local_of(v6))));
-    steps.extend(spec.addresses.iter().map(|ip| Step::Address(*ip)));
+    for ip in &spec.addresses {
+        steps.push(Step::Address(*ip));
+        if let IpAddr::V6(v6) = ip {
+            steps.push(Step::LocalRoute(*v6));
+        }
+    }
     let mut gateways = BTreeSet::new();
     if v4 {
         steps.push(Step::GatewayRoute);
@@ -74,7 +86,9 @@ impl Step<'_> {
             // A kernel or link without IPv6 generates nothing.
             Step::NoGeneratedAddress => v6 && refusal.errno != libc::EOPNOTSUPP,
             // The first interface's route wins.
-            Step::GatewayRoute | Step::Route(_) => refusal.errno != libc::EEXIST,
+            Step::GatewayRoute | Step::Route(_) | Step::LocalRoute(_) => {
+                refusal.errno != libc::EEXIST
+            }
             Step::Up | Step::LinkLocal(_) | Step::Address(_) | Step::Neighbour(_) => true,
         }
     }
@@ -98,6 +112,11 @@ impl Step<'_> {
                     &address_message(spec.index, *ip, whole),
                 )
             }
+            Step::LocalRoute(ip) => batch.push(
+                RTM_NEWROUTE,
+                F_CREATE | F_EXCL,
+                &local_route(spec.index, *ip),
+            ),
             // Appended: a second interface has the same gateway.
             Step::GatewayRoute => batch.push(
                 RTM_NEWROUTE,
@@ -125,6 +144,7 @@ impl fmt::Display for Step<'_> {
             Step::Up => f.write_str("set the link up"),
             Step::LinkLocal(ip) => write!(f, "add address {ip}/64"),
             Step::Address(ip) => write!(f, "add address {}", IpNetwork::from(*ip)),
+            Step::LocalRoute(ip) => write!(f, "add local route {ip}"),
             Step::GatewayRoute => write!(f, "add route {GATEWAY_V4}/32 scope link"),
             Step::Neighbour(ip) => write!(f, "add permanent neighbour {ip}"),
             Step::Route(route) => match gateway_of(route) {
@@ -199,9 +219,23 @@ fn address_message(index: u32, ip: IpAddr, prefix: u8) -> AddressMessage {
     message
 }
 
+fn local_route(index: u32, ip: Ipv6Addr) -> RouteMessage {
+    let key = RouteKey {
+        table: TABLE_LOCAL,
+        ..RouteKey::main(IpNetwork::from(IpAddr::V6(ip)))
+    };
+    let mut message = encode::new_message(&on_link(key, index));
+    message.header.kind = RouteType::Local;
+    message
+}
+
 fn gateway_route(index: u32) -> RouteMessage {
     let key = RouteKey::main(IpNetwork::from(IpAddr::V4(GATEWAY_V4)));
-    let spec = RouteSpec {
+    encode::new_message(&on_link(key, index))
+}
+
+fn on_link(key: RouteKey, index: u32) -> RouteSpec {
+    RouteSpec {
         key,
         kind: RouteKind::Unicast,
         via: None,
@@ -209,8 +243,7 @@ fn gateway_route(index: u32) -> RouteMessage {
         onlink: false,
         mtu: None,
         src: None,
-    };
-    encode::new_message(&spec)
+    }
 }
 
 fn route_message(index: u32, route: &PodRoute) -> RouteMessage {
