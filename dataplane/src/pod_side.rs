@@ -16,6 +16,7 @@ use crate::route::{RouteKey, RouteKind, RouteSpec, encode};
 use crate::sysctl::{PROC_SYS, ensure_sysctl};
 use crate::wire::batch::{Batch, F_CREATE, F_EXCL, F_REPLACE};
 
+mod message;
 mod steps;
 use steps::{Step, compute_steps};
 
