@@ -60,7 +60,7 @@ impl Ipam {
         }
         let wanted = assign_requests(&config.sets, requested)?;
         let boot_id = node_state::boot_id()?;
-        let store = Store::ensure(&self.dir)?;
+        let store = Store::ensure(self)?;
         let locked = store.lock()?;
         let mut lines = Lines::new(&locked);
 

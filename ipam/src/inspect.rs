@@ -24,7 +24,7 @@ pub struct Usage {
 impl Ipam {
     /// The addresses of `key` (CHECK, I9); none is no error here.
     pub fn find(&self, key: &AttachmentKey) -> Result<Vec<IpAddr>, IpamError> {
-        let Some(store) = Store::open(&self.dir)? else {
+        let Some(store) = Store::open(self)? else {
             return Ok(Vec::new());
         };
         let hash = key.hash12();
@@ -36,7 +36,7 @@ impl Ipam {
 
     /// All claims, those included that cannot be read.
     pub fn claims(&self) -> Result<Vec<Claim>, IpamError> {
-        let Some(store) = Store::open(&self.dir)? else {
+        let Some(store) = Store::open(self)? else {
             return Ok(Vec::new());
         };
         let mut claims = Vec::new();
@@ -54,7 +54,7 @@ impl Ipam {
     pub fn usage(&self, config: &IpamConfig) -> Result<Usage, IpamError> {
         let ranges = || config.sets.iter().flat_map(|set| &set.ranges);
         let capacity = ranges().fold(0u128, |sum, range| sum.saturating_add(range.capacity()));
-        let Some(store) = Store::open(&self.dir)? else {
+        let Some(store) = Store::open(self)? else {
             return Ok(Usage {
                 used: 0,
                 free: capacity,

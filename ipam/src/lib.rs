@@ -31,7 +31,7 @@ mod store;
 pub use allocate::{Allocation, Lease};
 pub use claim::{Claim, Holder};
 pub use config::IpamConfig;
-pub use error::IpamError;
+pub use error::{IpamError, NO_CLAIM_CODE, UNFULFILLABLE_CODE};
 pub use inspect::Usage;
 pub use range::{Range, RangeSet};
 pub use store::Ipam;

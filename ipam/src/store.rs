@@ -6,12 +6,12 @@
 use crate::claim::{Found, Holder, Holding};
 use crate::error::IpamError;
 use node_state::StateError;
-use node_state::folder::Folder;
+use node_state::folder::{Entry, Folder};
 use node_state::lock::FileLock;
 use node_state::record::AttachmentKey;
 use std::net::IpAddr;
 use std::ops::Deref;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::Duration;
 
 /// Long enough for 200 ADDs at once on a busy node; a holder needs tens of microseconds.
@@ -29,7 +29,8 @@ const NEW_OWNER: &str = "owners/.new";
 /// a bounded wait; looking needs no lock.
 #[derive(Debug)]
 pub struct Ipam {
-    pub(crate) dir: PathBuf,
+    data_dir: PathBuf,
+    name: String,
     pub(crate) holder: Holder,
 }
 
@@ -37,19 +38,20 @@ impl Ipam {
     /// The claims of `network` below `data_dir`. Touches nothing.
     pub fn open(data_dir: impl Into<PathBuf>, network: &str, holder: Holder) -> Ipam {
         Ipam {
-            dir: data_dir.into().join(folder_name(network)),
+            data_dir: data_dir.into(),
+            name: folder_name(network),
             holder,
         }
     }
 
     /// The network's folder.
-    pub fn dir(&self) -> &Path {
-        &self.dir
+    pub fn dir(&self) -> PathBuf {
+        self.data_dir.join(&self.name)
     }
 
     /// STATUS (S2): true where the folder can be made and written to, tried by a real file.
     pub fn probe_writable(&self) -> Result<(), IpamError> {
-        let store = Store::ensure(&self.dir)?;
+        let store = Store::ensure(self)?;
         store.folder.write("probe", b"probe")?;
         store.folder.unlink("probe")?;
         Ok(())
@@ -94,15 +96,19 @@ impl Deref for Locked<'_> {
 
 impl Store {
     /// The folder, if there is one.
-    pub(crate) fn open(dir: &Path) -> Result<Option<Store>, StateError> {
-        Ok(Folder::open(dir)?.map(|folder| Store { folder }))
+    pub(crate) fn open(ipam: &Ipam) -> Result<Option<Store>, StateError> {
+        let Some(data_dir) = Folder::open(&ipam.data_dir)? else {
+            return Ok(None);
+        };
+        Ok(data_dir
+            .open_sub(&ipam.name)?
+            .map(|folder| Store { folder }))
     }
 
     /// The folder, made where it is missing. Its sub-folders come with the first holder.
-    pub(crate) fn ensure(dir: &Path) -> Result<Store, StateError> {
-        Ok(Store {
-            folder: Folder::ensure(dir)?,
-        })
+    pub(crate) fn ensure(ipam: &Ipam) -> Result<Store, StateError> {
+        let folder = Folder::ensure(&ipam.data_dir)?.ensure_sub(&ipam.name)?;
+        Ok(Store { folder })
     }
 
     pub(crate) fn lock(&self) -> Result<Locked<'_>, StateError> {
@@ -122,16 +128,11 @@ impl Store {
         self.folder.inode(&owner_name(hash))
     }
 
-    /// The hashes of all holders.
-    pub(crate) fn owners(&self) -> Result<Vec<String>, StateError> {
-        let Some(folder) = self.folder.open_sub(OWNERS)? else {
-            return Ok(Vec::new());
-        };
-        Ok(folder
-            .entries()?
-            .into_iter()
-            .map(|entry| entry.name)
-            .collect())
+    /// All holders' files: their hashes and inodes.
+    pub(crate) fn owners(&self) -> Result<Vec<Entry>, StateError> {
+        self.folder
+            .open_sub(OWNERS)?
+            .map_or(Ok(Vec::new()), |folder| folder.entries())
     }
 
     // ===== claims =====
@@ -238,6 +239,7 @@ fn claim_name(address: IpAddr) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::path::Path;
 
     #[test]
     fn no_network_name_leads_out_of_the_data_folder() {
@@ -252,7 +254,7 @@ mod tests {
             "é",
             &"x".repeat(300),
         ] {
-            let dir = Ipam::open("/data", name, Holder::Slash32).dir;
+            let dir = Ipam::open("/data", name, Holder::Slash32).dir();
             assert_eq!(dir.parent(), Some(Path::new("/data")), "{name}");
             assert!(
                 dir.file_name().unwrap().to_str().unwrap().starts_with('~'),
@@ -260,7 +262,7 @@ mod tests {
             );
         }
         assert_eq!(
-            Ipam::open("/data", "slash32.v-1_a", Holder::Slash32).dir,
+            Ipam::open("/data", "slash32.v-1_a", Holder::Slash32).dir(),
             Path::new("/data/slash32.v-1_a")
         );
     }

@@ -4,7 +4,7 @@ use crate::store::{Ipam, Store};
 fn with_store(test: impl FnOnce(&Locked<'_>)) {
     let dir = tempfile::tempdir().unwrap();
     let ipam = Ipam::open(dir.path(), "n", crate::Holder::Slash32);
-    let store = Store::ensure(ipam.dir()).unwrap();
+    let store = Store::ensure(&ipam).unwrap();
     let locked = store.lock().unwrap();
     test(&locked);
 }
