@@ -22,15 +22,15 @@ fn main() {
     for i in 0..claims {
         ipam.allocate(&key("held", i), &config, &[]).unwrap();
     }
-    let (mut allocate, mut release) = (Vec::new(), Vec::new());
+    let (mut allocate, mut release, mut refused) = (Vec::new(), Vec::new(), 0);
     for i in 0..rounds {
         allocate.push(time(|| {
-            drop(ipam.allocate(&key("new", i), &config, &[]).unwrap())
+            refused += usize::from(ipam.allocate(&key("new", i), &config, &[]).is_err())
         }));
         release.push(time(|| drop(ipam.release(&key("new", i)).unwrap())));
     }
     println!(
-        "{claims} claims: allocate {}, release {}",
+        "{claims} claims: allocate {} ({refused} refused), release {}",
         percentiles(allocate),
         percentiles(release)
     );

@@ -3,8 +3,9 @@
 use crate::claim::{Claim, Found, now_ms};
 use crate::config::IpamConfig;
 use crate::error::IpamError;
+use crate::network::Ipam;
 use crate::queue::Queue;
-use crate::store::{Ipam, Store};
+use crate::store::Store;
 use node_state::StateError;
 use node_state::record::AttachmentKey;
 use std::net::IpAddr;

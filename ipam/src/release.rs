@@ -7,7 +7,8 @@
 use crate::claim::{Found, Holding};
 use crate::error::IpamError;
 use crate::lines::Lines;
-use crate::store::{Ipam, Locked, Store};
+use crate::network::Ipam;
+use crate::store::{Locked, Store};
 use node_state::StateError;
 use node_state::record::AttachmentKey;
 use std::collections::HashSet;

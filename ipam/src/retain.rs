@@ -7,8 +7,9 @@
 use crate::claim::{Claim, Found, Holding};
 use crate::error::IpamError;
 use crate::lines::Lines;
+use crate::network::Ipam;
 use crate::release::{release_claims, release_holding};
-use crate::store::{Ipam, Locked, Store};
+use crate::store::{Locked, Store};
 use node_state::StateError;
 use node_state::folder::Entry;
 use std::net::IpAddr;

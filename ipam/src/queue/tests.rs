@@ -1,5 +1,6 @@
 use super::*;
-use crate::store::{Ipam, Store};
+use crate::network::Ipam;
+use crate::store::Store;
 
 fn with_store(test: impl FnOnce(&Locked<'_>)) {
     let dir = tempfile::tempdir().unwrap();
