@@ -4,6 +4,7 @@ use crate::claim::{Claim, Found, now_ms};
 use crate::config::IpamConfig;
 use crate::error::IpamError;
 use crate::network::Ipam;
+use crate::number::to_ip;
 use crate::queue::Queue;
 use crate::store::Store;
 use node_state::StateError;
@@ -11,7 +12,7 @@ use node_state::record::AttachmentKey;
 use std::net::IpAddr;
 use std::time::Duration;
 
-/// How full the ranges of a configuration are.
+/// How full the ranges of a configuration are, all sets together; ask with one set to tell families apart.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Usage {
     /// Claimed addresses of the ranges, those included whose claims cannot be read.
@@ -51,7 +52,7 @@ impl Ipam {
         Ok(claims)
     }
 
-    /// How full the ranges of `config` are. Reads names alone: cheap enough for a metrics page.
+    /// How full the ranges of `config` are. Reads names and the waiting line, no claim: cheap enough for a metrics page.
     pub fn usage(&self, config: &IpamConfig) -> Result<Usage, IpamError> {
         let ranges = || config.sets.iter().flat_map(|set| &set.ranges);
         let capacity = ranges().fold(0u128, |sum, range| sum.saturating_add(range.capacity()));
@@ -67,7 +68,13 @@ impl Ipam {
             .iter()
             .filter(|(address, _)| ranges().any(|range| range.serves(*address)))
             .count() as u64;
-        let cooling = Queue::open(&store, true)?.len() + Queue::open(&store, false)?.len();
+        let mut cooling = 0;
+        for v4 in [true, false] {
+            Queue::open(&store, v4)?.each(|waiting| {
+                cooling += u64::from(ranges().any(|range| range.serves(to_ip(waiting.number))));
+                Ok(true)
+            })?;
+        }
         Ok(Usage {
             used,
             free: capacity.saturating_sub(used.into()),
