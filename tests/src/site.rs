@@ -91,12 +91,12 @@ impl Site {
         self.node.machine.folder("/run/slash32")
     }
 
-    /// Kernel and state of the node as text, to be compared before and after. The operation log, which
-    /// tells of refused calls too, is left out.
+    /// Kernel, records and claims of the node as text, to be compared before and after. The operation log,
+    /// which tells of refused calls too, and the allocator's memory are left out.
     pub fn snapshot(&self) -> Result<String> {
         let mut text = kernel_of(&self.node.machine)?;
         for (path, content) in files_below(&self.state())? {
-            if !path.ends_with("operations.jsonl") && !path.ends_with("lock") {
+            if !is_furniture(&path) {
                 text.push_str(&format!("{path}: {content}\n"));
             }
         }
@@ -135,8 +135,9 @@ fn is_furniture(path: &str) -> bool {
     name.ends_with("lock")
         || name.starts_with("operations.jsonl")
         || name == "ready"
-        || path.contains("/queue")
-        || path.contains("/mark")
+        || name == "boot"
+        || name.starts_with("released.")
+        || name.starts_with("mark.")
 }
 
 /// Links, addresses, routes and permanent neighbours. What the kernel adds by itself and in its own time
@@ -154,12 +155,21 @@ pub fn kernel_of(machine: &Machine) -> Result<String> {
     ] {
         for line in machine.read(arguments)?.lines() {
             if !line.contains("fe80::") && !line.contains("ff00::/8") {
-                text.push_str(line);
+                text.push_str(&without_operstate(line));
                 text.push('\n');
             }
         }
     }
     Ok(text)
+}
+
+/// The kernel tells of a carrier in its own time, some milliseconds after the link is up.
+fn without_operstate(line: &str) -> String {
+    ["UP", "UNKNOWN", "DOWN"]
+        .iter()
+        .fold(line.to_owned(), |text, state| {
+            text.replace(&format!("state {state} "), "")
+        })
 }
 
 /// Every file below a folder, with its content, sorted.
@@ -222,7 +232,11 @@ impl Reply {
             let sound = document["code"].as_u64().is_some_and(|number| number > 0)
                 && document["msg"].as_str().is_some_and(|msg| !msg.is_empty())
                 && document["cniVersion"].is_string();
-            ensure!(sound, "an error document lacks code, msg or cniVersion: {}", told());
+            ensure!(
+                sound,
+                "an error document lacks code, msg or cniVersion: {}",
+                told()
+            );
         }
         Ok(Reply { document, outcome })
     }
@@ -259,7 +273,11 @@ impl Reply {
 
     /// msg and details of a call that must fail, whatever the code.
     pub fn failed(self) -> Result<String> {
-        ensure!(!self.outcome.status.success(), "succeeded: {}", self.document);
+        ensure!(
+            !self.outcome.status.success(),
+            "succeeded: {}",
+            self.document
+        );
         Ok(self.text())
     }
 
@@ -280,7 +298,10 @@ pub fn dual_stack() -> Value {
 
 /// The same with one family.
 pub fn only(subnet: &str) -> Value {
-    patched(&dual_stack(), json!({"ipam": {"ranges": [[{"subnet": subnet}]]}}))
+    patched(
+        &dual_stack(),
+        json!({"ipam": {"ranges": [[{"subnet": subnet}]]}}),
+    )
 }
 
 /// A JSON merge patch (RFC 7396): null removes, objects merge, everything else replaces.
