@@ -177,6 +177,9 @@ impl<'a> IpamDriver<'a> {
 fn add_own(ipam: &Ipam, key: &AttachmentKey, attachment: &Attachment) -> Result<Assigned, Error> {
     let conf = &attachment.conf;
     let config = IpamConfig::parse(&conf.ipam, conf.runtime_config.ip_ranges.as_ref())?;
+    if config.sets.is_empty() {
+        return Err(Error::NoRanges);
+    }
     let allocation = ipam.allocate(key, &config, &requested_addresses(attachment)?)?;
     Ok(Assigned {
         addresses: allocation
