@@ -15,8 +15,8 @@ use crate::netlink::{Netlink, RTM_NEWLINK, RTM_SETLINK};
 use crate::netns::Netns;
 use crate::wire::batch::{Batch, F_CREATE, F_ECHO, F_EXCL};
 
-/// `IFALIASZ - 1` of linux/if.h.
-const MAX_ALIAS: usize = 255;
+/// `IFALIASZ - 1` of linux/if.h, less the NUL that netlink-packet-route appends and the kernel counts.
+const MAX_ALIAS: usize = 254;
 
 /// A pair to be made.
 #[derive(Debug, Clone)]
