@@ -63,9 +63,7 @@ impl<'a> IpamDriver<'a> {
         }
         let key = key_of(&attachment.id);
         let data_dir = configured_data_dir(&attachment.conf);
-        let folder = data_dir
-            .clone()
-            .unwrap_or_else(|| state.root().join("ipam"));
+        let folder = data_dir.clone().unwrap_or_else(|| state.ipam_dir());
         IpamDriver::Own {
             ipam: Ipam::open(folder, &key.network, Holder::Slash32),
             key,

@@ -193,6 +193,15 @@ impl Node {
         self.call_plugin("slash32", &environment, request.to_string().as_bytes())
     }
 
+    /// How long the last operation of the plugin took, by its own line in the operation log: from the program's first
+    /// line to its answer.
+    pub fn last_operation_ms(&self) -> Result<f64> {
+        let text =
+            std::fs::read_to_string(self.machine.folder("/run/slash32").join("operations.jsonl"))?;
+        let last: Value = serde_json::from_str(text.lines().last().context("no operation yet")?)?;
+        Ok(last["durationUs"].as_f64().context("no durationUs")? / 1e3)
+    }
+
     /// What of ours is on this node: links, routes of protocol 32 to pods, claims, records, elements.
     /// Empty is clean.
     pub fn leftovers(&self) -> Result<Vec<String>> {
