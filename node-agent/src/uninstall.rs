@@ -155,7 +155,15 @@ fn is_state_name(name: &str) -> bool {
         .strip_prefix('.')
         .and_then(|name| name.strip_suffix(".new"))
         .unwrap_or(name);
-    ["attachments", "ipam", "ready", "hostports.lock", "operations.jsonl", "probe"].contains(&name)
+    [
+        "attachments",
+        "ipam",
+        "ready",
+        "hostports.lock",
+        "operations.jsonl",
+        "probe",
+    ]
+    .contains(&name)
 }
 
 fn existed(result: io::Result<()>) -> io::Result<bool> {
