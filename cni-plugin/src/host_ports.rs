@@ -101,8 +101,11 @@ pub(crate) fn add(state: &StateDir, record: &AttachmentRecord) -> Result<(), Err
     }
     state.write_record(record)?;
     if let Err(error) = nfnetlink.add_host_ports(&entries) {
-        // Before the lock is given back: else the agent would lay ports that were refused.
-        forget(state, record)?;
+        // A refusal is forgotten before the lock is given back: else the agent would lay these ports. After any other
+        // error they may be in the kernel, and the undo, or DEL, goes by the record.
+        if !matches!(error, HostPortError::Kernel(_)) {
+            forget(state, record)?;
+        }
         return Err(explain(error));
     }
     conntrack::flush_stale(&entries, &local_addresses()?)?;
