@@ -164,12 +164,14 @@ impl Drop for Site {
     }
 }
 
-/// Files that stay when the last pod is gone: locks, the log, the allocator's memory of what was freed last.
+/// Files that stay when the last pod is gone: locks, the log, the allocator's memory of what was freed last, and the
+/// one name (`.new`) under which the next file is written whole, where a writer was killed.
 fn is_furniture(path: &str) -> bool {
     let name = path.rsplit('/').next().unwrap_or_default();
     name.ends_with("lock")
         || name.starts_with("operations.jsonl")
         || name == "ready"
+        || name == ".new"
         || name == "boot"
         || name.starts_with("released.")
         || name.starts_with("mark.")
