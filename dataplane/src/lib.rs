@@ -11,13 +11,19 @@
 //! By which names, numbers and addresses a fresh process recognises what is ours: [`names`].
 
 pub mod address;
+pub mod conntrack;
 pub mod error;
+pub mod events;
+pub mod hostport;
 pub mod link;
 pub mod names;
 pub mod neighbour;
 pub mod netlink;
 pub mod netns;
+mod nfnetlink;
+pub mod nft;
 pub mod pod_side;
 pub mod route;
+pub mod shaping;
 pub mod sysctl;
 mod wire;

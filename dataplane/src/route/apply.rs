@@ -69,20 +69,19 @@ impl Netlink {
         mut error: KernelError,
         wanted: &RouteKey,
     ) -> KernelError {
-        if let Ok(routes) = self.list_routes(wanted.table) {
-            if let Some(route) = routes.iter().find(|route| route.spec.key == *wanted) {
-                let link = route
-                    .spec
-                    .dev
-                    .and_then(|dev| self.find_link_by_index(dev).ok().flatten());
-                let link = link
-                    .map(|link| format!(" ({})", link.name))
-                    .unwrap_or_default();
-                error.message = format!(
-                    "in the way is the route {}{link} of protocol {}",
-                    route.spec, route.protocol
-                );
-            }
+        let routes = self.list_routes(wanted.table).unwrap_or_default();
+        if let Some(route) = routes.iter().find(|route| route.spec.key == *wanted) {
+            let link = route
+                .spec
+                .dev
+                .and_then(|dev| self.find_link_by_index(dev).ok().flatten());
+            let link = link
+                .map(|link| format!(" ({})", link.name))
+                .unwrap_or_default();
+            error.message = format!(
+                "in the way is the route {}{link} of protocol {}",
+                route.spec, route.protocol
+            );
         }
         error
     }

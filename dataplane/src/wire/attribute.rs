@@ -160,7 +160,7 @@ mod tests {
     fn what_was_written_is_read_back() {
         let mut out = Vec::new();
         put(&mut out, 7, &[1, 2, 3, 4, 5]);
-        nest(&mut out, 9, |out| put(out, 3, &[8, 0, 0, 0]));
+        nest(&mut out, 9, |out| put(out, 3, &8_u32.to_ne_bytes()));
         let read: Vec<_> = Attributes(&out).collect();
         assert_eq!(
             read[0],
@@ -169,10 +169,7 @@ mod tests {
                 value: &[1, 2, 3, 4, 5]
             }
         );
-        assert_eq!(
-            read[1].nested().find_kind(3).and_then(|a| a.u32()),
-            Some(8_u32.to_le_bytes()).map(u32::from_ne_bytes)
-        );
+        assert_eq!(read[1].nested().find_kind(3).and_then(|a| a.u32()), Some(8));
         assert_eq!(read.len(), 2);
     }
 

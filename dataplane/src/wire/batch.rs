@@ -24,6 +24,8 @@ pub(crate) const F_CREATE: u16 = 0x400;
 pub(crate) struct Batch {
     bytes: Vec<u8>,
     starts: Vec<usize>,
+    /// Closed by a message that older kernels do not answer (`NFNL_MSG_BATCH_END`).
+    transaction: bool,
 }
 
 impl Batch {
@@ -33,14 +35,6 @@ impl Batch {
 
     pub(crate) fn len(&self) -> usize {
         self.starts.len()
-    }
-
-    pub(crate) fn is_empty(&self) -> bool {
-        self.starts.is_empty()
-    }
-
-    pub(crate) fn byte_len(&self) -> usize {
-        self.bytes.len()
     }
 
     /// Appends a message of `netlink-packet-route`.
@@ -73,6 +67,25 @@ impl Batch {
         self
     }
 
+    /// The batch is one nftables transaction: it begins with one message and ends with another of no content.
+    pub(crate) fn mark_transaction(&mut self) {
+        self.transaction = true;
+    }
+
+    pub(crate) fn is_transaction(&self) -> bool {
+        self.transaction
+    }
+
+    /// The request whose answer tells that all is done: the last one with content. `None`: there is none.
+    pub(crate) fn answered(&self) -> Option<usize> {
+        let last = self.starts.len().checked_sub(1)?;
+        if self.transaction {
+            last.checked_sub(1).filter(|position| *position > 0)
+        } else {
+            Some(last)
+        }
+    }
+
     /// Numbers the requests from `first` on and lets the last one ask for an acknowledgement. A dump asks for none: its end is
     /// told by `NLMSG_DONE`.
     pub(crate) fn number(&mut self, first: u32) -> &[u8] {
@@ -81,7 +94,10 @@ impl Batch {
             self.bytes[start + 8..start + 12].copy_from_slice(&sequence.to_ne_bytes());
             sequence = sequence.wrapping_add(1);
         }
-        if let Some(last) = self.starts.last() {
+        if let Some(last) = self
+            .answered()
+            .and_then(|position| self.starts.get(position))
+        {
             let flags = &mut self.bytes[last + 6..last + 8];
             let asked = u16::from_ne_bytes([flags[0], flags[1]]);
             if asked & F_DUMP != F_DUMP {

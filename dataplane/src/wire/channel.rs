@@ -17,6 +17,8 @@ use crate::error::Refusal;
 
 /// The kernel builds no answer that is longer, however large the buffer (`netlink_recvmsg` caps a dump's skb at 32 KiB).
 const RECEIVE_BUFFER: usize = 32 * 1024;
+/// Below the default send buffer (`net.core.wmem_default`, 208 KiB, of which some is overhead).
+const SEND_BUFFER: usize = 160 * 1024;
 /// The kernel answers before `send` returns; only a dump goes on afterwards. So this is never waited for in health.
 const RECEIVE_TIMEOUT: Duration = Duration::from_secs(10);
 /// A dump that was interrupted by a change is read again so often.
@@ -55,15 +57,14 @@ impl Channel {
         socket.set_ext_ack(true)?;
         socket.set_cap_ack(true)?;
         socket.set_netlink_get_strict_chk(true)?;
-        // SAFETY: the descriptor belongs to `socket`, which outlives this borrow.
-        let fd = unsafe { BorrowedFd::borrow_raw(socket.as_raw_fd()) };
-        let timeout = TimeVal::new(RECEIVE_TIMEOUT.as_secs().try_into().unwrap_or(10), 0);
-        setsockopt(&fd, sockopt::ReceiveTimeout, &timeout)?;
-        Ok(Channel {
+        let channel = Channel {
             socket,
             sequence: 1,
             buffer: Vec::with_capacity(RECEIVE_BUFFER),
-        })
+        };
+        let timeout = TimeVal::new(RECEIVE_TIMEOUT.as_secs().try_into().unwrap_or(10), 0);
+        setsockopt(&channel.socket_fd(), sockopt::ReceiveTimeout, &timeout)?;
+        Ok(channel)
     }
 
     /// Sends the batch and reads until its last request is answered. `Ok`: the requests that failed, by position; the others
@@ -73,7 +74,7 @@ impl Channel {
         batch: &mut Batch,
         sink: &mut dyn FnMut(usize, Message<'_>),
     ) -> Result<Vec<(usize, Refusal)>, Refusal> {
-        let Some(last) = batch.len().checked_sub(1) else {
+        let Some(last) = batch.answered() else {
             return Ok(Vec::new());
         };
         let first = self.send(batch)?;
@@ -94,8 +95,11 @@ impl Channel {
                 }
                 match message.kind {
                     NLMSG_ERROR => {
-                        refused.extend(refusal(&message).map(|refusal| (position, refusal)));
-                        if position == last {
+                        let refusal = refusal(&message);
+                        // A transaction that fails as a whole is refused at its first message, and only there.
+                        let whole = batch.is_transaction() && position == 0 && refusal.is_some();
+                        refused.extend(refusal.map(|refusal| (position, refusal)));
+                        if position == last || whole {
                             return Ok(refused);
                         }
                     }
@@ -165,6 +169,9 @@ impl Channel {
         let first = self.sequence;
         self.sequence = first.wrapping_add(batch.len() as u32);
         let bytes = batch.number(first);
+        if bytes.len() > SEND_BUFFER {
+            self.widen_send_buffer(bytes.len())?;
+        }
         loop {
             return match self.socket.send(bytes, 0) {
                 Ok(sent) if sent == bytes.len() => Ok(first),
@@ -173,6 +180,17 @@ impl Channel {
                 Err(error) => Err(Refusal::from_io(&error)),
             };
         }
+    }
+
+    /// The kernel takes no message that is longer than the socket's send buffer.
+    fn widen_send_buffer(&self, length: usize) -> Result<(), Refusal> {
+        setsockopt(&self.socket_fd(), sockopt::SndBufForce, &length)
+            .map_err(|errno| Refusal::new(errno as i32))
+    }
+
+    fn socket_fd(&self) -> BorrowedFd<'_> {
+        // SAFETY: the descriptor belongs to `self.socket`, which outlives this borrow.
+        unsafe { BorrowedFd::borrow_raw(self.socket.as_raw_fd()) }
     }
 
     fn receive(&mut self, flags: libc::c_int) -> io::Result<&[u8]> {

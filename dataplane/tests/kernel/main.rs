@@ -3,10 +3,14 @@
 //! The process moves into namespaces of its own before any thread starts, and every trial runs in a fresh network namespace.
 //! Where the kernel does not allow it all trials are reported as ignored, with the reason; with NET_TESTS=1 that is a failure.
 
+mod conntrack;
+mod events;
+mod hostports;
 mod lab;
 mod links;
 mod pods;
 mod routes;
+mod shaping;
 
 use libtest_mimic::{Arguments, Trial};
 
@@ -21,7 +25,16 @@ fn main() {
             std::process::exit(101);
         }
     }
-    let trials = [links::TRIALS, pods::TRIALS, routes::TRIALS].concat();
+    let trials = [
+        links::TRIALS,
+        pods::TRIALS,
+        routes::TRIALS,
+        hostports::TRIALS,
+        conntrack::TRIALS,
+        shaping::TRIALS,
+        events::TRIALS,
+    ]
+    .concat();
     let trials = trials.into_iter().map(|(name, trial)| {
         Trial::test(name, move || lab::in_fresh_namespace(trial))
             .with_ignored_flag(reason.is_some())
