@@ -1,0 +1,73 @@
+//! The host's routes of pods: /32 and /128 to a pod's link. The plugin makes them; the agent mends one that was lost and
+//! never takes one away whose record lives. What it must not do is to be faster than a plugin that is still working:
+//! that one would then meet its own route as a stranger's. Pure.
+
+use super::Routes;
+use crate::cidr;
+use crate::facts::Facts;
+use dataplane::route::{RouteInfo, RouteKey, RouteKind, RouteSpec};
+use ipnetwork::IpNetwork;
+use node_state::record::AttachmentRecord;
+use std::collections::{BTreeSet, HashMap};
+
+/// An ADD that takes longer than this is dead: the runtime has given it up long before.
+pub(crate) const SETTLED_AFTER_MS: u64 = 60_000;
+
+/// Routes of pods that were there once, with their link: a later pod with the same address has another.
+pub(crate) type SeenRoutes = BTreeSet<(RouteKey, u32)>;
+
+/// The routes of pods that ought to be there: the record is of this boot, its link is there, and the plugin is done:
+/// either the route has been `seen` before, or the record is old.
+pub(crate) fn compute_pod_routes(
+    records: &[AttachmentRecord],
+    facts: &Facts,
+    seen: &SeenRoutes,
+    now_ms: u64,
+) -> Routes {
+    let mut routes = Routes::new();
+    let holders = count_holders(records, facts);
+    for record in records {
+        let Some(index) = facts.find_link(&record.host_link) else {
+            continue;
+        };
+        let settled = now_ms.saturating_sub(record.created_ms) > SETTLED_AFTER_MS;
+        for address in &record.addresses {
+            let route = host_route(cidr::host(address.ip()), index);
+            // During a DEL the address may be another pod's already, while the link still goes down: hands off.
+            let alone = holders.get(&route.key.dst) == Some(&1);
+            if alone && (settled || seen.contains(&(route.key.clone(), index))) {
+                routes.insert(route.key.clone(), route);
+            }
+        }
+    }
+    routes
+}
+
+/// True for a route of ours that belongs to a pod's link: the plugin's, not ours to sweep.
+pub(crate) fn is_pod_route(route: &RouteInfo, facts: &Facts) -> bool {
+    cidr::is_host(&route.spec.key.dst)
+        && route.spec.dev.is_some_and(|index| facts.is_pod_link(index))
+}
+
+fn count_holders(records: &[AttachmentRecord], facts: &Facts) -> HashMap<IpNetwork, usize> {
+    let mut holders = HashMap::new();
+    let linked = records
+        .iter()
+        .filter(|record| facts.find_link(&record.host_link).is_some());
+    for address in linked.flat_map(|record| &record.addresses) {
+        *holders.entry(cidr::host(address.ip())).or_default() += 1;
+    }
+    holders
+}
+
+fn host_route(dst: IpNetwork, index: u32) -> RouteSpec {
+    RouteSpec {
+        key: RouteKey::main(dst),
+        kind: RouteKind::Unicast,
+        via: None,
+        dev: Some(index),
+        onlink: false,
+        mtu: None,
+        src: None,
+    }
+}

@@ -1,0 +1,46 @@
+//! What the agent cannot do without, looked at before it starts, so that the error is about the cause: the capability to
+//! change the network, and the nft program.
+
+use crate::settings::Settings;
+use anyhow::{Context, bail};
+
+/// CAP_NET_ADMIN, linux/capability.h.
+const CAP_NET_ADMIN: u32 = 12;
+
+/// Err with a sentence that says what to do.
+pub(crate) fn check(settings: &Settings) -> anyhow::Result<()> {
+    let status = std::fs::read_to_string("/proc/self/status").context("read /proc/self/status")?;
+    if !has_capability(&status, CAP_NET_ADMIN) {
+        bail!(
+            "not allowed to change the network: run as root, or grant CAP_NET_ADMIN (securityContext.capabilities in a pod)"
+        );
+    }
+    let version = dataplane::nft::version(&settings.nft_program)?;
+    tracing::debug!(version, "found the nft program");
+    Ok(())
+}
+
+fn has_capability(status: &str, number: u32) -> bool {
+    let effective = status.lines().find_map(|line| line.strip_prefix("CapEff:"));
+    let bits = effective.and_then(|hex| u64::from_str_radix(hex.trim(), 16).ok());
+    bits.is_some_and(|bits| bits >> number & 1 == 1)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_capability_is_read_from_the_effective_set() {
+        assert!(has_capability(
+            "Name:\tx\nCapPrm:\t0\nCapEff:\t0000000000001000\n",
+            CAP_NET_ADMIN
+        ));
+        assert!(has_capability("CapEff:\t000001ffffffffff\n", CAP_NET_ADMIN));
+        assert!(!has_capability(
+            "CapPrm:\t0000000000001000\nCapEff:\t0000000000000000\n",
+            CAP_NET_ADMIN
+        ));
+        assert!(!has_capability("", CAP_NET_ADMIN));
+    }
+}

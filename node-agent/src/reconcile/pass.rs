@@ -1,0 +1,221 @@
+//! One pass over a known view, as a sequence of steps, and what is remembered between passes. Memory is for speed only:
+//! a fresh process does the same with none.
+
+use super::kernel::Kernel;
+use super::{Outcome, Reconciler};
+use crate::desired::pods::SeenRoutes;
+use crate::desired::{Desired, compute_desired, peer_addresses};
+use crate::facts::Facts;
+use crate::leaks::Leaks;
+use crate::nft::table::Table;
+use crate::observe::{observe_links, observe_records, observe_ways};
+use crate::problem::{Problem, ProblemKind, ProblemLog};
+use crate::view::ClusterView;
+use crate::wake::Wakes;
+use dataplane::error::KernelError;
+use node_state::record::AttachmentRecord;
+use std::time::{Duration, Instant};
+
+/// A route that changed may move the way to a peer. With thousands of peers, asking costs tens of milliseconds: not more
+/// often than this. Links and addresses count at once.
+const WAYS_INTERVAL: Duration = Duration::from_secs(1);
+
+/// What the last pass left.
+#[derive(Debug, Default)]
+pub(super) struct Memory {
+    pub(super) kernel: Option<Kernel>,
+    pub(super) facts: Option<Facts>,
+    pub(super) desired: Option<Desired>,
+    /// Of this boot and of others.
+    pub(super) records: Vec<AttachmentRecord>,
+    pub(super) record_problems: Vec<Problem>,
+    pub(super) boot_id: Option<String>,
+    pub(super) seen: SeenRoutes,
+    pub(super) table: Table,
+    pub(super) leaks: Leaks,
+    pub(super) log: ProblemLog,
+    /// Problems of steps that not every pass takes, until their next turn.
+    pub(super) slow_problems: Vec<Problem>,
+    pub(super) table_problems: Vec<Problem>,
+    pub(super) route_problems: Vec<Problem>,
+    /// Why the wish is not that of the newest view: this node's own Node. The old wish stands.
+    undecided: Option<Problem>,
+    /// When the ways to peers may have moved, and are to be asked for again.
+    ways_due: Option<Instant>,
+    ways_asked: Option<Instant>,
+}
+
+impl Memory {
+    /// The next moment at which the memory itself asks for a pass.
+    pub(super) fn due_at(&self) -> Option<Instant> {
+        self.ways_due
+    }
+
+    pub(super) fn is_due(&self, now: Instant) -> bool {
+        self.ways_due.is_some_and(|due| now >= due)
+    }
+}
+
+impl Reconciler {
+    /// Never fails as a whole: what went wrong is in the outcome, and the sockets are opened anew next time.
+    pub(super) fn pass_with(
+        &mut self,
+        view: &ClusterView,
+        wakes: &Wakes,
+        full: bool,
+        view_changed: bool,
+        now: Instant,
+    ) -> Outcome {
+        let mut outcome = Outcome {
+            problems: view.problems.clone(),
+            ..Outcome::default()
+        };
+        let kernel = match self.memory.kernel.take().map_or_else(Kernel::open, Ok) {
+            Ok(kernel) => kernel,
+            Err(error) => {
+                outcome
+                    .problems
+                    .push(Problem::new(ProblemKind::Kernel, error.to_string()));
+                return outcome;
+            }
+        };
+        let mut step = Step {
+            node: self,
+            kernel,
+            outcome,
+            now,
+        };
+        match step.run(view, wakes, full, view_changed) {
+            Ok(()) => {
+                let Step {
+                    kernel, outcome, ..
+                } = step;
+                self.memory.kernel = Some(kernel);
+                outcome
+            }
+            Err(problem) => {
+                let mut outcome = step.outcome;
+                outcome.problems.push(problem);
+                outcome
+            }
+        }
+    }
+}
+
+/// A pass under way.
+pub(super) struct Step<'a> {
+    pub(super) node: &'a mut Reconciler,
+    pub(super) kernel: Kernel,
+    pub(super) outcome: Outcome,
+    pub(super) now: Instant,
+}
+
+impl Step<'_> {
+    fn run(
+        &mut self,
+        view: &ClusterView,
+        wakes: &Wakes,
+        full: bool,
+        view_changed: bool,
+    ) -> Result<(), Problem> {
+        let first = self.node.memory.desired.is_none();
+        if wakes.routes && !first {
+            self.sync_routes(true)?;
+        }
+        let changed = self.refresh(view, wakes, full || first, view_changed)?;
+        let slow = full || first;
+        if slow {
+            self.ensure_sysctls();
+        }
+        if slow || changed || wakes.links {
+            self.sync_routes(!changed)?;
+        }
+        if slow || changed || wakes.links || wakes.table {
+            self.sync_table();
+        }
+        if slow {
+            self.collect_leaks();
+            self.measure();
+        }
+        let memory = &self.node.memory;
+        let standing = memory.record_problems.iter().chain(&memory.slow_problems);
+        let standing = standing
+            .chain(&memory.table_problems)
+            .chain(&memory.route_problems)
+            .chain(&memory.undecided);
+        let standing = standing.chain(memory.desired.iter().flat_map(|desired| &desired.problems));
+        self.outcome.problems.extend(standing.cloned());
+        Ok(())
+    }
+
+    /// Looks at the node and computes the wish again, as far as either may have changed. True where the wish did.
+    fn refresh(
+        &mut self,
+        view: &ClusterView,
+        wakes: &Wakes,
+        full: bool,
+        view_changed: bool,
+    ) -> Result<bool, Problem> {
+        if wakes.routes {
+            let last = self.node.memory.ways_asked.unwrap_or(self.now);
+            self.node
+                .memory
+                .ways_due
+                .get_or_insert(last + WAYS_INTERVAL);
+        }
+        let ways_due = full || view_changed || self.node.memory.is_due(self.now);
+        if !(ways_due || wakes.links || wakes.table) {
+            return Ok(false);
+        }
+        self.read_records();
+        if !(ways_due || wakes.links) {
+            return Ok(false);
+        }
+        let mut facts = observe_links(&mut self.kernel.netlink).map_err(kernel_problem)?;
+        let old = self.node.memory.facts.take();
+        match old
+            .as_ref()
+            .filter(|old| !ways_due && old.same_underlay(&facts))
+        {
+            Some(old) => facts.ways.clone_from(&old.ways),
+            None => self.ask_ways(view, &mut facts)?,
+        }
+        // Links of pods decide nothing about Nodes.
+        let same = !view_changed
+            && old.is_some_and(|old| old.same_underlay(&facts) && old.ways == facts.ways);
+        let memory = &mut self.node.memory;
+        let facts = memory.facts.insert(facts);
+        if same && memory.undecided.is_none() && memory.desired.is_some() {
+            return Ok(false);
+        }
+        match compute_desired(&self.node.settings, view, facts) {
+            Ok(desired) => {
+                let changed = memory.desired.as_ref() != Some(&desired);
+                (memory.desired, memory.undecided) = (Some(desired), None);
+                Ok(changed)
+            }
+            Err(problem) => {
+                memory.undecided = Some(problem);
+                Ok(false)
+            }
+        }
+    }
+
+    fn ask_ways(&mut self, view: &ClusterView, facts: &mut Facts) -> Result<(), Problem> {
+        let peers = peer_addresses(view, &self.node.settings.node_name);
+        observe_ways(&mut self.kernel.netlink, facts, &peers).map_err(kernel_problem)?;
+        self.node.memory.ways_due = None;
+        self.node.memory.ways_asked = Some(self.now);
+        Ok(())
+    }
+
+    fn read_records(&mut self) {
+        let (records, problems) = observe_records(&self.node.state);
+        self.node.memory.records = records;
+        self.node.memory.record_problems = problems;
+    }
+}
+
+pub(super) fn kernel_problem(error: KernelError) -> Problem {
+    Problem::new(ProblemKind::Kernel, error.to_string())
+}

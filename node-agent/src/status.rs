@@ -1,0 +1,132 @@
+//! What the reconcile thread publishes and the HTTP server shows: heartbeat, readiness, problems, metrics.
+
+use crate::metrics::{Metrics, to_i64};
+use crate::problem::Problem;
+use std::fmt::Write;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+/// The reconcile thread beats at least every few seconds, also when it has nothing to do. The longest step that it takes
+/// is bounded below this (a run of nft, a lock).
+const ALIVE_WITHIN: Duration = Duration::from_secs(60);
+
+/// Shared by the threads.
+#[derive(Debug)]
+pub(crate) struct Shared {
+    pub(crate) metrics: Metrics,
+    status: Mutex<Status>,
+}
+
+#[derive(Debug)]
+struct Status {
+    heartbeat: Instant,
+    /// Once true it stays: a later problem is shown, and does not take a node out of service whose pods run.
+    ready: bool,
+    /// Why it is not ready.
+    waiting_for: String,
+    problems: Vec<Problem>,
+}
+
+impl Shared {
+    pub(crate) fn new(now: Instant) -> Shared {
+        let status = Status {
+            heartbeat: now,
+            ready: false,
+            waiting_for: "the first pass".into(),
+            problems: Vec::new(),
+        };
+        Shared {
+            metrics: Metrics::new(),
+            status: Mutex::new(status),
+        }
+    }
+
+    /// The reconcile thread lives.
+    pub(crate) fn beat(&self, now: Instant) {
+        self.lock().heartbeat = now;
+    }
+
+    /// The outcome of a pass; `converged` makes it ready for good.
+    pub(crate) fn publish(&self, converged: bool, problems: Vec<Problem>) {
+        self.metrics.set_problems(&problems);
+        let mut status = self.lock();
+        status.ready |= converged;
+        status.waiting_for = problems
+            .iter()
+            .find(|problem| problem.kind.blocks_ready())
+            .or(problems.first())
+            .map_or_else(
+                || "the first view of the cluster".to_owned(),
+                ToString::to_string,
+            );
+        status.problems = problems;
+        self.metrics.ready.set(to_i64(usize::from(status.ready)));
+    }
+
+    /// For /healthz: (alive, text).
+    pub(crate) fn health(&self, now: Instant) -> (bool, String) {
+        let age = now.saturating_duration_since(self.lock().heartbeat);
+        if age < ALIVE_WITHIN {
+            (true, "ok\n".to_owned())
+        } else {
+            (
+                false,
+                format!(
+                    "the reconcile thread has not moved for {} s\n",
+                    age.as_secs()
+                ),
+            )
+        }
+    }
+
+    /// For /readyz: (ready, text), with every standing problem.
+    pub(crate) fn readiness(&self) -> (bool, String) {
+        let status = self.lock();
+        let mut text = if status.ready {
+            "ready\n".to_owned()
+        } else {
+            format!("not ready: waiting for {}\n", status.waiting_for)
+        };
+        for problem in &status.problems {
+            let _ = writeln!(text, "problem: {problem}");
+        }
+        (status.ready, text)
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Status> {
+        self.status.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::problem::ProblemKind;
+
+    #[test]
+    fn readiness_comes_with_the_first_convergence_and_stays() {
+        let shared = Shared::new(Instant::now());
+        assert!(!shared.readiness().0);
+        let problem = Problem::new(ProblemKind::OwnNode, "node a is not among the Nodes");
+        shared.publish(false, vec![problem.clone()]);
+        let (ready, text) = shared.readiness();
+        assert!(
+            !ready && text.contains("node a is not among the Nodes"),
+            "{text}"
+        );
+        shared.publish(true, vec![]);
+        assert_eq!(shared.readiness(), (true, "ready\n".to_owned()));
+        shared.publish(false, vec![problem]);
+        let (ready, text) = shared.readiness();
+        assert!(ready && text.contains("problem: own_node"), "{text}");
+    }
+
+    #[test]
+    fn a_thread_that_stands_still_is_told() {
+        let start = Instant::now();
+        let shared = Shared::new(start);
+        assert!(shared.health(start).0);
+        let (alive, text) = shared.health(start + Duration::from_secs(61));
+        assert!(!alive && text.contains("61 s"));
+    }
+}

@@ -1,0 +1,86 @@
+//! The sysctls without which a node forwards nothing. Read first, written only where they differ. accept_ra comes before
+//! IPv6 forwarding: a node that forwards ignores router advertisements unless accept_ra is 2, and would lose its own
+//! default route some minutes later. Called by `reconcile` on the slow timer.
+
+use crate::facts::{Facts, is_pod_link};
+use crate::problem::{Problem, ProblemKind};
+use dataplane::error::KernelError;
+use dataplane::names::TABLE_MAIN;
+use dataplane::netlink::Netlink;
+use dataplane::sysctl::{ensure_sysctl, read_sysctl};
+use std::collections::BTreeSet;
+use std::path::Path;
+
+/// RTPROT_RA: routes that the kernel made from router advertisements.
+const PROTOCOL_RA: u8 = 9;
+
+/// Forwarding of both families, as far as this node has them.
+pub(crate) fn ensure_sysctls(
+    root: &Path,
+    netlink: &mut Netlink,
+    facts: &Facts,
+    ipv6: bool,
+) -> Vec<Problem> {
+    let mut problems = Vec::new();
+    let mut ensure = |key: &str, value: &str| match ensure_sysctl(root, key, value) {
+        Ok(true) => tracing::info!("set sysctl {key} = {value}"),
+        Ok(false) => {}
+        Err(error) => problems.push(complaint(&error)),
+    };
+    ensure("net/ipv4/ip_forward", "1");
+    if !ipv6 {
+        return problems;
+    }
+    match find_links_with_advertised_routes(root, netlink, facts) {
+        Ok(links) => links.iter().for_each(|link| ensure(&accept_ra(link), "2")),
+        // Forwarding goes on all the same: pods without IPv6 are the greater harm.
+        Err(error) => tracing::warn!("accept_ra is left as it is: {error}"),
+    }
+    ensure("net/ipv6/conf/all/forwarding", "1");
+    problems
+}
+
+fn accept_ra(link: &str) -> String {
+    // A VLAN's name may hold a dot; '/' separates, and no link's name holds one.
+    format!("net/ipv6/conf/{link}/accept_ra")
+}
+
+/// Links where the kernel itself learns routes and where forwarding would end that: accept_ra 1, and a route to show for
+/// it. The table is read only where there is a link with accept_ra 1 at all.
+fn find_links_with_advertised_routes(
+    root: &Path,
+    netlink: &mut Netlink,
+    facts: &Facts,
+) -> Result<Vec<String>, KernelError> {
+    let accepts =
+        |link: &str| read_sysctl(root, &accept_ra(link)).is_ok_and(|value| value.trim() == "1");
+    let candidates: Vec<(u32, &str)> = facts
+        .links
+        .iter()
+        .map(|(index, link)| (*index, link.name.as_ref()))
+        .filter(|(_, name)| !is_pod_link(name) && *name != "lo" && accepts(name))
+        .collect();
+    if candidates.is_empty() {
+        return Ok(Vec::new());
+    }
+    let routes = netlink.list_routes(TABLE_MAIN)?;
+    let learnt: BTreeSet<u32> = routes
+        .iter()
+        .filter(|route| route.protocol == PROTOCOL_RA)
+        .filter_map(|route| route.spec.dev)
+        .collect();
+    Ok(candidates
+        .into_iter()
+        .filter(|(index, _)| learnt.contains(index))
+        .map(|(_, name)| name.to_owned())
+        .collect())
+}
+
+fn complaint(error: &KernelError) -> Problem {
+    let advice = if error.is_permission() {
+        " (mount the host's /proc/sys writable, and name it in procSys)"
+    } else {
+        ""
+    };
+    Problem::new(ProblemKind::Sysctl, format!("{error}{advice}"))
+}

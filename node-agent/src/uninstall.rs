@@ -1,0 +1,184 @@
+//! `slash32-agent uninstall`: removes from this node all that is ours, recognised by the reserved names alone (protocol
+//! 32, table inet slash32, links s32* and b32*, our file and folder), and nothing else. Can be repeated; goes on after an
+//! error and reports each. While pods are attached it refuses without --force: they would lose their network.
+//!
+//! Sysctls stay: others may need forwarding, and what it was before is not known.
+
+use crate::settings::Settings;
+use dataplane::link::LinkInfo;
+use dataplane::names::{HOST_LINK_PREFIX, NFT_TABLE, ROUTE_PROTOCOL, SHAPER_LINK_PREFIX};
+use dataplane::netlink::Netlink;
+use dataplane::route::{RouteInfo, RouteOp};
+use std::io::{self, Write};
+use std::path::Path;
+use std::process::ExitCode;
+
+/// What was done, line by line.
+#[derive(Debug, Default)]
+struct Report {
+    removed: Vec<String>,
+    errors: Vec<String>,
+}
+
+impl Report {
+    fn note<E: std::fmt::Display>(&mut self, what: impl Into<String>, result: Result<bool, E>) {
+        let what = what.into();
+        match result {
+            Ok(true) => self.removed.push(what),
+            Ok(false) => {}
+            Err(error) => self.errors.push(format!("{what}: {error}")),
+        }
+    }
+}
+
+/// The conflist goes first: no new pod may come while the rest is taken away.
+pub(crate) fn run(settings: &Settings, force: bool) -> anyhow::Result<ExitCode> {
+    crate::preflight::check(settings)?;
+    let mut netlink = Netlink::open()?;
+    let links: Vec<LinkInfo> = netlink
+        .list_links()?
+        .into_iter()
+        .filter(|link| is_ours(&link.name))
+        .collect();
+    let pods = links
+        .iter()
+        .filter(|link| link.name.starts_with(HOST_LINK_PREFIX))
+        .count();
+    if pods > 0 && !force {
+        anyhow::bail!(
+            "{pods} pod interface{} still attached on this node: drain it first, or cut them off with --force; nothing was removed",
+            if pods == 1 { " is" } else { "s are" }
+        );
+    }
+    let mut report = Report::default();
+    remove_conflist(settings, &mut report);
+    remove_links(&mut netlink, &links, &mut report);
+    remove_routes(&mut netlink, &mut report);
+    remove_table(settings, &mut report);
+    remove_state(&settings.state_dir, &mut report);
+    tell(&report)
+}
+
+fn is_ours(name: &str) -> bool {
+    name.starts_with(HOST_LINK_PREFIX) || name.starts_with(SHAPER_LINK_PREFIX)
+}
+
+fn remove_conflist(settings: &Settings, report: &mut Report) {
+    let path = settings.cni_conf_dir.join(&settings.cni_conf_name);
+    let temporary = settings
+        .cni_conf_dir
+        .join(format!(".{}.tmp", settings.cni_conf_name));
+    for path in [path, temporary] {
+        report.note(
+            format!("CNI configuration {}", path.display()),
+            existed(std::fs::remove_file(&path)),
+        );
+    }
+}
+
+fn remove_links(netlink: &mut Netlink, links: &[LinkInfo], report: &mut Report) {
+    for link in links {
+        report.note(
+            format!("link {}", link.name),
+            netlink.remove_link(&link.name),
+        );
+    }
+}
+
+fn remove_routes(netlink: &mut Netlink, report: &mut Report) {
+    let routes = match netlink.list_own_routes() {
+        Ok(routes) => routes,
+        Err(error) => return report.errors.push(error.to_string()),
+    };
+    // Once more than necessary costs nothing; a key may hold two.
+    let routes: Vec<RouteInfo> = routes
+        .into_iter()
+        .filter(|route| route.protocol == ROUTE_PROTOCOL)
+        .collect();
+    let mut start = 0;
+    while start < routes.len() {
+        // At most one step per key in a call.
+        let run = routes[start..]
+            .iter()
+            .zip(&routes[start + 1..])
+            .take_while(|(a, b)| a.spec.key != b.spec.key)
+            .count()
+            + 1;
+        let ops: Vec<RouteOp> = routes[start..start + run]
+            .iter()
+            .map(|route| RouteOp::Remove(route.spec.clone()))
+            .collect();
+        for (route, result) in routes[start..].iter().zip(netlink.apply_routes(&ops)) {
+            report.note(format!("route {}", route.spec), result.map(|()| true));
+        }
+        start += run;
+    }
+}
+
+fn remove_table(settings: &Settings, report: &mut Report) {
+    let there = dataplane::hostport::Nfnetlink::open()
+        .and_then(|mut netfilter| netfilter.table_fingerprint());
+    let result = there.and_then(|fingerprint| {
+        let script = format!("add table inet {NFT_TABLE}\ndelete table inet {NFT_TABLE}\n");
+        fingerprint.map_or(Ok(false), |_| {
+            dataplane::nft::run_script(&settings.nft_program, &script).map(|()| true)
+        })
+    });
+    report.note(format!("nftables table inet {NFT_TABLE}"), result);
+}
+
+/// Only a folder that looks like ours: a mistyped stateDir must not cost somebody's data.
+fn remove_state(root: &Path, report: &mut Report) {
+    const OURS: [&str; 6] = [
+        "attachments",
+        "ipam",
+        "locks",
+        "ready",
+        "operations",
+        "hostports.lock",
+    ];
+    let what = format!("state folder {}", root.display());
+    let entries = match std::fs::read_dir(root) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return,
+        Err(error) => return report.errors.push(format!("{what}: {error}")),
+        Ok(entries) => entries,
+    };
+    let foreign: Vec<String> = entries
+        .flatten()
+        .map(|entry| entry.file_name().to_string_lossy().into_owned())
+        .filter(|name| !OURS.contains(&name.as_str()))
+        .collect();
+    if !foreign.is_empty() {
+        return report.errors.push(format!(
+            "{what}: left alone, it holds what is not ours: {}",
+            foreign.join(", ")
+        ));
+    }
+    report.note(what, existed(std::fs::remove_dir_all(root)));
+}
+
+fn existed(result: io::Result<()>) -> io::Result<bool> {
+    match result {
+        Ok(()) => Ok(true),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+        Err(error) => Err(error),
+    }
+}
+
+fn tell(report: &Report) -> anyhow::Result<ExitCode> {
+    let mut out = io::stdout().lock();
+    for line in &report.removed {
+        writeln!(out, "removed {line}")?;
+    }
+    if report.removed.is_empty() && report.errors.is_empty() {
+        writeln!(out, "nothing of Slash32 is on this node")?;
+    }
+    for line in &report.errors {
+        writeln!(io::stderr(), "slash32-agent: {line}")?;
+    }
+    Ok(if report.errors.is_empty() {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
+    })
+}

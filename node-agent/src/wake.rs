@@ -1,0 +1,152 @@
+//! What the reconcile thread sleeps on. Wakes coalesce: twenty thousand netlink events while a pass runs are one bit
+//! afterwards, since a pass reads whole state anyway. Filled by the threads of events, Nodes and signals.
+
+use crate::problem::Problem;
+use crate::view::ClusterView;
+use dataplane::events::Event;
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+/// What has happened since the last look.
+#[derive(Debug, Default)]
+pub(crate) struct Wakes {
+    /// A route changed.
+    pub(crate) routes: bool,
+    /// A link or an address changed.
+    pub(crate) links: bool,
+    /// Our nftables table changed.
+    pub(crate) table: bool,
+    /// Events were lost.
+    pub(crate) overruns: u64,
+    /// The newest answer of the source of Nodes.
+    pub(crate) view: Option<Result<Arc<ClusterView>, Problem>>,
+    /// The process ends.
+    pub(crate) stop: bool,
+}
+
+impl Wakes {
+    /// True where there is something to do.
+    pub(crate) fn any(&self) -> bool {
+        self.routes
+            || self.links
+            || self.table
+            || self.overruns > 0
+            || self.view.is_some()
+            || self.stop
+    }
+}
+
+/// Shared by all threads.
+#[derive(Debug, Default)]
+pub(crate) struct Waker {
+    state: Mutex<State>,
+    changed: Condvar,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    wakes: Wakes,
+    /// Stays set, unlike the bit in `wakes`.
+    stopped: bool,
+}
+
+impl Waker {
+    /// For the events thread; false when it should end.
+    pub(crate) fn set_event(&self, event: Event) -> bool {
+        self.change(|wakes| match event {
+            Event::Route => wakes.routes = true,
+            Event::Link | Event::Address => wakes.links = true,
+            Event::NftTable => wakes.table = true,
+            Event::Overrun => wakes.overruns += 1,
+        })
+    }
+
+    /// For the source of Nodes; a newer view replaces one that nobody has looked at yet. False when it should end.
+    pub(crate) fn set_view(&self, view: Result<ClusterView, Problem>) -> bool {
+        self.change(|wakes| wakes.view = Some(view.map(Arc::new)))
+    }
+
+    /// Ends the reconcile thread after its current pass.
+    pub(crate) fn stop(&self) {
+        self.lock().stopped = true;
+        self.change(|wakes| wakes.stop = true);
+    }
+
+    /// True after `stop`.
+    pub(crate) fn is_stopped(&self) -> bool {
+        self.lock().stopped
+    }
+
+    /// Waits at most until `deadline` and takes what there is; all false at the deadline.
+    pub(crate) fn wait_until(&self, deadline: Instant) -> Wakes {
+        let mut state = self.lock();
+        loop {
+            let left = deadline.saturating_duration_since(Instant::now());
+            if state.wakes.any() || left == Duration::ZERO {
+                return std::mem::take(&mut state.wakes);
+            }
+            (state, _) = self
+                .changed
+                .wait_timeout(state, left)
+                .unwrap_or_else(PoisonError::into_inner);
+        }
+    }
+
+    /// Sleeps for `gap`; only `stop` cuts it short. Whatever arrives meanwhile stays for `wait_until`.
+    pub(crate) fn pause(&self, gap: Duration) {
+        let until = Instant::now() + gap;
+        let mut state = self.lock();
+        loop {
+            let left = until.saturating_duration_since(Instant::now());
+            if state.stopped || left == Duration::ZERO {
+                return;
+            }
+            (state, _) = self
+                .changed
+                .wait_timeout(state, left)
+                .unwrap_or_else(PoisonError::into_inner);
+        }
+    }
+
+    fn change(&self, set: impl FnOnce(&mut Wakes)) -> bool {
+        let mut state = self.lock();
+        let asleep = !state.wakes.any();
+        set(&mut state.wakes);
+        // A flood of events must not be a flood of wakeups too.
+        if asleep || state.stopped {
+            self.changed.notify_all();
+        }
+        !state.stopped
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_flood_of_events_is_one_wake() {
+        let waker = Waker::default();
+        for _ in 0..20_000 {
+            assert!(waker.set_event(Event::Route));
+        }
+        let wakes = waker.wait_until(Instant::now());
+        assert!(wakes.routes && !wakes.links && wakes.view.is_none());
+        assert!(!waker.wait_until(Instant::now()).any());
+    }
+
+    #[test]
+    fn stop_ends_waiters_and_pauses_at_once() {
+        let waker = Waker::default();
+        waker.stop();
+        let start = Instant::now();
+        assert!(waker.wait_until(start + Duration::from_secs(60)).stop);
+        waker.pause(Duration::from_secs(60));
+        assert!(start.elapsed() < Duration::from_secs(5));
+        assert!(!waker.set_event(Event::Link));
+    }
+}
