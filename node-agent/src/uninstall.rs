@@ -129,14 +129,6 @@ fn remove_table(settings: &Settings, report: &mut Report) {
 
 /// Only a folder that looks like ours: a mistyped stateDir must not cost somebody's data.
 fn remove_state(root: &Path, report: &mut Report) {
-    const OURS: [&str; 6] = [
-        "attachments",
-        "ipam",
-        "locks",
-        "ready",
-        "operations",
-        "hostports.lock",
-    ];
     let what = format!("state folder {}", root.display());
     let entries = match std::fs::read_dir(root) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return,
@@ -146,7 +138,7 @@ fn remove_state(root: &Path, report: &mut Report) {
     let foreign: Vec<String> = entries
         .flatten()
         .map(|entry| entry.file_name().to_string_lossy().into_owned())
-        .filter(|name| !OURS.contains(&name.as_str()))
+        .filter(|name| !is_state_name(name))
         .collect();
     if !foreign.is_empty() {
         return report.errors.push(format!(
@@ -155,6 +147,15 @@ fn remove_state(root: &Path, report: &mut Report) {
         ));
     }
     report.note(what, existed(std::fs::remove_dir_all(root)));
+}
+
+/// The names of node-state and ipam, and those under which they write before they rename.
+fn is_state_name(name: &str) -> bool {
+    let name = name
+        .strip_prefix('.')
+        .and_then(|name| name.strip_suffix(".new"))
+        .unwrap_or(name);
+    ["attachments", "ipam", "ready", "hostports.lock", "operations.jsonl", "probe"].contains(&name)
 }
 
 fn existed(result: io::Result<()>) -> io::Result<bool> {

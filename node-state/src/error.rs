@@ -59,7 +59,7 @@ pub enum StateError {
 
 impl StateError {
     /// Sorts a failed system call: a full disk gets its own variant, since there is something to do about it.
-    pub(crate) fn from_io(
+    pub fn from_io(
         what: &'static str,
         path: PathBuf,
         source: impl Into<io::Error>,

@@ -2,11 +2,18 @@
 
 use crate::machine::run_here;
 use anyhow::{Context, Result};
+use std::os::unix::fs::PermissionsExt;
 use std::os::unix::process::CommandExt;
 use std::process::Command;
+use std::sync::OnceLock;
 
-/// Set in the process that runs inside.
+/// Set in the process that runs inside; says whether it was made by an ordinary user.
 const INSIDE: &str = "SLASH32_LAB_INSIDE";
+
+/// Inside: starts a shell (or a command) on a machine of the lab, with its network and its folders.
+pub const ENTER_SCRIPT: &str = "/run/enter";
+
+static OUTER_PID: OnceLock<String> = OnceLock::new();
 
 /// The kernel or its administrator does not let this user make namespaces; suites tell their tests as
 /// not run then.
@@ -37,7 +44,14 @@ pub fn enter() -> Result<()> {
         .arg("--")
         .arg(std::env::current_exe()?)
         .args(std::env::args_os().skip(1))
-        .env(INSIDE, "1")
+        .env(
+            INSIDE,
+            if nix::unistd::geteuid().is_root() {
+                "root"
+            } else {
+                "user"
+            },
+        )
         .exec();
     Err(error).context("run unshare")
 }
@@ -61,6 +75,9 @@ fn unshare_flags() -> Vec<&'static str> {
 /// Fresh /proc (for the process namespace), /sys (for the network) and /run, and overlays on /etc and
 /// /var/lib, so that the machine's own files stay as they are.
 fn lay_floor() -> Result<()> {
+    // The /proc that is still there is the outer namespace's, and numbers us as it does.
+    let outer = std::fs::read_link("/proc/self").context("read /proc/self")?;
+    OUTER_PID.get_or_init(|| outer.display().to_string());
     for (kind, target) in [("proc", "/proc"), ("sysfs", "/sys"), ("tmpfs", "/run")] {
         run_here(&["mount", "-t", kind, kind, target])?;
     }
@@ -73,11 +90,28 @@ fn lay_floor() -> Result<()> {
         run_here(&["mount", "-t", "overlay", "overlay", "-o", &options, folder])?;
     }
     std::fs::create_dir_all("/run/netns")?;
+    std::fs::write(ENTER_SCRIPT, render_enter_script())?;
+    std::fs::set_permissions(ENTER_SCRIPT, PermissionsExt::from_mode(0o755))?;
     run_here(&["ip", "link", "set", "lo", "up"])?;
     Ok(())
 }
 
-/// True inside.
-pub fn is_inside() -> bool {
-    std::env::var_os(INSIDE).is_some()
+fn render_enter_script() -> String {
+    let binds: String = crate::machine::OWN_FOLDERS
+        .iter()
+        .map(|folder| format!("mount --bind /run/machines/$machine{folder} {folder}; "))
+        .collect();
+    format!(
+        "#!/bin/sh\n# {ENTER_SCRIPT} MACHINE [COMMAND...]\nmachine=$1; shift; [ $# -gt 0 ] || set -- bash\nexport machine\nexec nsenter --net=/run/netns/$machine unshare --mount sh -ec 'mount -t sysfs sysfs /sys; {binds}exec \"$@\"' sh \"$@\"\n"
+    )
+}
+
+/// This process as the namespace outside numbers it.
+pub fn outer_pid() -> &'static str {
+    OUTER_PID.get().map_or("", String::as_str)
+}
+
+/// The lab was made without root.
+pub fn as_ordinary_user() -> bool {
+    std::env::var_os(INSIDE).is_some_and(|value| value == "user")
 }

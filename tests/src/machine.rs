@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 pub const PATIENCE: Duration = Duration::from_secs(60);
 
 /// Folders that each machine has for itself.
-const OWN_FOLDERS: [&str; 4] = [
+pub(crate) const OWN_FOLDERS: [&str; 4] = [
     "/run/slash32",
     "/etc/cni/net.d",
     "/etc/slash32",

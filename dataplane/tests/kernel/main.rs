@@ -3,6 +3,12 @@
 //! The process moves into namespaces of its own before any thread starts, and every trial runs in a fresh network namespace.
 //! Where the kernel does not allow it all trials are reported as ignored, with the reason; with NET_TESTS=1 that is a failure.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::print_stdout,
+    reason = "clippy sees no tests where there is no harness"
+)]
+
 mod conntrack;
 mod events;
 mod hostports;

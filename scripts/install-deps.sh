@@ -1,0 +1,45 @@
+#!/usr/bin/env bash
+# Installs what 'demo' or 'test' needs and is not there, and says what. Debian and Ubuntu; needs root
+# only where something is missing.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+# program:package
+demo=(ip:iproute2 nft:nftables ping:iputils-ping cc:gcc unshare:util-linux mount:mount sysctl:procps)
+test=(conntrack:conntrack iptables:iptables strace:strace /usr/lib/cni/ptp:containernetworking-plugins tcpdump:tcpdump jq:jq iperf3:iperf3)
+
+wanted=("${demo[@]}")
+case "${1:-demo}" in
+  demo) ;;
+  test) wanted+=("${test[@]}") ;;
+  *) echo "usage: $0 demo|test" >&2; exit 2 ;;
+esac
+
+missing=()
+for entry in "${wanted[@]}"; do
+  program=${entry%%:*}
+  PATH="$PATH:/usr/sbin:/sbin" command -v "$program" >/dev/null 2>&1 || missing+=("${entry##*:}")
+done
+if [ ${#missing[@]} -gt 0 ]; then
+  echo "installing with apt-get: ${missing[*]}"
+  if [ "$(id -u)" != 0 ]; then
+    echo "$0: not root; run: sudo apt-get install ${missing[*]}" >&2
+    exit 1
+  fi
+  command -v apt-get >/dev/null || { echo "$0: no apt-get here; install these yourself: ${missing[*]}" >&2; exit 1; }
+  log=$(mktemp)
+  { apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "${missing[@]}"; } >"$log" 2>&1 \
+    || { cat "$log" >&2; exit 1; }
+  rm -f "$log"
+fi
+
+command -v rustup >/dev/null || { echo "$0: rustup is missing: https://rustup.rs tells how to install it" >&2; exit 1; }
+# rust-toolchain.toml says which; rustup does it by itself only where RUSTUP_AUTO_INSTALL is not 0.
+if ! rustup target list --installed 2>/dev/null | grep -q x86_64-unknown-linux-musl || ! cargo --version >/dev/null 2>&1; then
+  echo "installing with rustup: the toolchain and target of rust-toolchain.toml"
+  rustup toolchain install >/dev/null 2>&1 || rustup toolchain install
+fi
+
+if [ "${1:-demo}" = test ] && ! command -v go >/dev/null; then
+  echo "no Go here: tests that use cnitool and libcni will be told as not run (install golang to run them)"
+fi
