@@ -43,10 +43,11 @@ pub(crate) fn compute_pod_routes(
     routes
 }
 
-/// True for a route of ours that belongs to a pod's link: the plugin's, not ours to sweep.
+/// True for a route of ours that belongs to a pod's link: the plugin's, not ours to sweep. A link that the facts do not
+/// know is a pod's that was made since they were read: a route never outlives its link.
 pub(crate) fn is_pod_route(route: &RouteInfo, facts: &Facts) -> bool {
-    cidr::is_host(&route.spec.key.dst)
-        && route.spec.dev.is_some_and(|index| facts.is_pod_link(index))
+    let of_pod = |index| facts.is_pod_link(index) || !facts.links.contains_key(&index);
+    cidr::is_host(&route.spec.key.dst) && route.spec.dev.is_some_and(of_pod)
 }
 
 fn count_holders(records: &[AttachmentRecord], facts: &Facts) -> HashMap<IpNetwork, usize> {

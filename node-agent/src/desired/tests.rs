@@ -326,6 +326,14 @@ fn only_host_routes_on_pods_links_are_the_plugins() {
     assert!(!is_pod_route(&info("10.244.0.0/24", 9), &facts()));
 }
 
+/// A pod that is attached between the look at the links and the look at the routes must not lose its route.
+#[test]
+fn a_host_route_on_a_link_that_is_newer_than_the_facts_is_left_alone() {
+    assert!(!facts().links.contains_key(&4711));
+    assert!(is_pod_route(&info("10.244.0.5/32", 4711), &facts()));
+    assert!(!is_pod_route(&info("10.244.0.0/24", 4711), &facts()));
+}
+
 // ===== host ports =====
 
 #[test]
