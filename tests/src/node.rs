@@ -132,7 +132,11 @@ impl Node {
         wait::until(
             &format!("/readyz of {} says ready", self.name),
             Duration::from_secs(20),
-            || Ok(self.ask_agent("/readyz").is_ok_and(|(status, _)| status == 200)),
+            || {
+                Ok(self
+                    .ask_agent("/readyz")
+                    .is_ok_and(|(status, _)| status == 200))
+            },
         )
         .with_context(|| format!("log of the agent:\n{}", self.agent_log()))
     }
@@ -142,7 +146,11 @@ impl Node {
         wait::until(
             &format!("/readyz of {} tells {text:?}", self.name),
             Duration::from_secs(10),
-            || Ok(self.ask_agent("/readyz").is_ok_and(|(_, told)| told.contains(text))),
+            || {
+                Ok(self
+                    .ask_agent("/readyz")
+                    .is_ok_and(|(_, told)| told.contains(text)))
+            },
         )
         .with_context(|| format!("it tells: {:?}", self.ask_agent("/readyz")))
     }

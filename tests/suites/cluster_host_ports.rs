@@ -220,11 +220,7 @@ fn after_del_the_port_is_closed_and_open_flows_go_to_the_next_pod() -> Result<()
 fn a_table_deleted_by_hand_is_back_with_all_ports() -> Result<()> {
     let stage = Stage::set("h5")?;
     let node = stage.node();
-    for command in [
-        "delete table inet slash32",
-        "flush table inet slash32",
-        "flush ruleset",
-    ] {
+    for command in ["delete table inet slash32", "flush ruleset"] {
         nft(node, command)?;
         let took = wait::until(
             &format!("all ports are back after 'nft {command}'"),
@@ -304,6 +300,7 @@ fn rules_changed_by_hand_are_put_right() -> Result<()> {
     };
     let before = table()?;
     for command in [
+        "flush table inet slash32",
         "flush chain inet slash32 hostports",
         "insert rule inet slash32 nat-prerouting drop",
         "add chain inet slash32 stranger",
