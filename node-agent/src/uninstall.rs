@@ -135,9 +135,13 @@ fn remove_state(root: &Path, report: &mut Report) {
         Err(error) => return report.errors.push(format!("{what}: {error}")),
         Ok(entries) => entries,
     };
-    let foreign: Vec<String> = entries
+    let names: Vec<String> = entries
         .flatten()
         .map(|entry| entry.file_name().to_string_lossy().into_owned())
+        .collect();
+    let foreign: Vec<&str> = names
+        .iter()
+        .map(String::as_str)
         .filter(|name| !is_state_name(name))
         .collect();
     if !foreign.is_empty() {
@@ -146,7 +150,18 @@ fn remove_state(root: &Path, report: &mut Report) {
             foreign.join(", ")
         ));
     }
-    report.note(what, existed(std::fs::remove_dir_all(root)));
+    let result = match std::fs::remove_dir_all(root) {
+        // Where the agent runs as a pod the folder is a mount: it stays, empty.
+        Err(error) if error.kind() == io::ErrorKind::ResourceBusy && is_empty(root) => {
+            Ok(!names.is_empty())
+        }
+        result => existed(result),
+    };
+    report.note(what, result);
+}
+
+fn is_empty(folder: &Path) -> bool {
+    std::fs::read_dir(folder).is_ok_and(|mut entries| entries.next().is_none())
 }
 
 /// The names of node-state and ipam, and those under which they write before they rename.
@@ -155,7 +170,15 @@ fn is_state_name(name: &str) -> bool {
         .strip_prefix('.')
         .and_then(|name| name.strip_suffix(".new"))
         .unwrap_or(name);
-    ["attachments", "ipam", "ready", "hostports.lock", "operations.jsonl", "probe"].contains(&name)
+    [
+        "attachments",
+        "ipam",
+        "ready",
+        "hostports.lock",
+        "operations.jsonl",
+        "probe",
+    ]
+    .contains(&name)
 }
 
 fn existed(result: io::Result<()>) -> io::Result<bool> {

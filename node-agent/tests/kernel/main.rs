@@ -43,13 +43,17 @@ fn main() -> ExitCode {
     let must_run = std::env::var_os("NET_TESTS").is_some();
     let trials = cases().into_iter().map(|case| {
         let lacking = case.needs.iter().find(|program| !is_installed(program));
-        let reason = refusal.clone().or(lacking.map(|program| format!("{program} is not installed")));
+        let reason = refusal
+            .clone()
+            .or(lacking.map(|program| format!("{program} is not installed")));
         let ignored = reason.is_some() && !must_run;
         if let (Some(reason), true) = (&reason, ignored) {
             eprintln!("{}: not run: {reason}", case.name);
         }
-        Trial::test(case.name, move || reason.map_or_else(|| run_inside(case.name), |reason| Err(reason.into())))
-            .with_ignored_flag(ignored)
+        Trial::test(case.name, move || {
+            reason.map_or_else(|| run_inside(case.name), |reason| Err(reason.into()))
+        })
+        .with_ignored_flag(ignored)
     });
     libtest_mimic::run(&arguments, trials.collect()).exit_code()
 }
@@ -57,16 +61,25 @@ fn main() -> ExitCode {
 /// Root makes namespaces as they are; others need one of users too.
 fn unshare() -> Command {
     let mut command = Command::new("unshare");
-    command.args(if nix::unistd::geteuid().is_root() { ["-n", "-m"].as_slice() } else { &["-U", "-r", "-n", "-m"] });
+    command.args(if nix::unistd::geteuid().is_root() {
+        ["-n", "-m"].as_slice()
+    } else {
+        &["-U", "-r", "-n", "-m"]
+    });
     command
 }
 
 fn find_namespace_refusal() -> Option<String> {
-    match unshare().args(["ip", "link"]).stdout(Stdio::null()).output() {
+    match unshare()
+        .args(["ip", "link"])
+        .stdout(Stdio::null())
+        .output()
+    {
         Err(error) => Some(format!("unshare: {error}")),
-        Ok(output) if !output.status.success() => {
-            Some(format!("unshare: {}", String::from_utf8_lossy(&output.stderr).trim()))
-        }
+        Ok(output) if !output.status.success() => Some(format!(
+            "unshare: {}",
+            String::from_utf8_lossy(&output.stderr).trim()
+        )),
         Ok(_) => None,
     }
 }
@@ -79,15 +92,28 @@ fn is_installed(program: &str) -> bool {
 fn run_inside(name: &str) -> Result<(), Failed> {
     let program = std::env::current_exe()?;
     // Nothing of the caller's settings may reach the agent.
-    let ours = std::env::vars().map(|(key, _)| key).filter(|key| key.starts_with("SLASH32_") || key == "NODE_NAME");
+    let ours = std::env::vars()
+        .map(|(key, _)| key)
+        .filter(|key| key.starts_with("SLASH32_") || key == "NODE_NAME");
     let mut command = unshare();
     ours.for_each(|key| {
         command.env_remove(key);
     });
-    let output = command.args(["timeout", "120"]).arg(program).env(INSIDE, name).stdin(Stdio::null()).output()?;
+    let output = command
+        .args(["timeout", "120"])
+        .arg(program)
+        .env(INSIDE, name)
+        .stdin(Stdio::null())
+        .output()?;
     if output.status.success() {
         return Ok(());
     }
     let said = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
-    Err(format!("{}\n{}{}", output.status, said(&output.stdout), said(&output.stderr)).into())
+    Err(format!(
+        "{}\n{}{}",
+        output.status,
+        said(&output.stdout),
+        said(&output.stderr)
+    )
+    .into())
 }

@@ -30,7 +30,10 @@ pub(crate) fn sh(line: &str) -> String {
 pub(crate) fn wait_for(what: &str, patience: Duration, mut look: impl FnMut() -> bool) -> Duration {
     let start = Instant::now();
     while !look() {
-        assert!(start.elapsed() < patience, "{what}: not within {patience:?}");
+        assert!(
+            start.elapsed() < patience,
+            "{what}: not within {patience:?}"
+        );
         std::thread::sleep(Duration::from_micros(500));
     }
     start.elapsed()
@@ -44,7 +47,10 @@ impl Node {
             ip link set eth0 up
             ip address add 192.0.2.1/24 dev eth0
             ip address add 2001:db8::1/64 dev eth0 nodad");
-        let node = Node { dir: tempfile::tempdir().expect("tempdir"), netlink: Netlink::open().expect("netlink") };
+        let node = Node {
+            dir: tempfile::tempdir().expect("tempdir"),
+            netlink: Netlink::open().expect("netlink"),
+        };
         node.write_nodes(&CLUSTER);
         node
     }
@@ -101,16 +107,32 @@ impl Node {
     /// An agent that runs until it is dropped; returned once it is ready.
     pub(crate) fn start(&self) -> Running {
         let log = std::fs::File::create(self.path("log")).expect("log");
-        let child = self.agent("run").stdin(Stdio::null()).stdout(Stdio::null()).stderr(log).spawn().expect("agent");
-        let running = Running { child, log: self.path("log") };
-        wait_for("readiness", Duration::from_secs(10), || get("/readyz").is_some_and(|answer| answer.contains(" 200 ")));
+        let child = self
+            .agent("run")
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(log)
+            .spawn()
+            .expect("agent");
+        let running = Running {
+            child,
+            log: self.path("log"),
+        };
+        wait_for("readiness", Duration::from_secs(10), || {
+            get("/readyz").is_some_and(|answer| answer.contains(" 200 "))
+        });
         running
     }
 
     /// Routes of ours as `ip route` spells them.
     pub(crate) fn own_routes(&mut self) -> Vec<String> {
-        let mut routes: Vec<String> =
-            self.netlink.list_own_routes().expect("routes").iter().map(|route| route.spec.to_string()).collect();
+        let mut routes: Vec<String> = self
+            .netlink
+            .list_own_routes()
+            .expect("routes")
+            .iter()
+            .map(|route| route.spec.to_string())
+            .collect();
         routes.sort();
         routes
     }
@@ -142,7 +164,11 @@ impl Node {
 
     /// Only the record, with a host port 8080 + the address's last number.
     pub(crate) fn write_record(&self, container: &str, address: &str) -> AttachmentRecord {
-        let key = AttachmentKey { network: "slash32".into(), container_id: container.into(), ifname: "eth0".into() };
+        let key = AttachmentKey {
+            network: "slash32".into(),
+            container_id: container.into(),
+            ifname: "eth0".into(),
+        };
         let pod_ip: IpAddr = address.parse().expect("address");
         let last = match pod_ip {
             IpAddr::V4(v4) => u16::from(v4.octets()[3]),
@@ -152,7 +178,11 @@ impl Node {
             host_link: key.host_link(),
             key,
             boot_id: node_state::boot_id().expect("boot id"),
-            netns: NetnsId { path: "/run/netns/none".into(), dev: 1, ino: 1 },
+            netns: NetnsId {
+                path: "/run/netns/none".into(),
+                dev: 1,
+                ino: 1,
+            },
             addresses: vec![pod_ip.into()],
             host_ports: vec![HostPort {
                 host_ip: None,
@@ -176,8 +206,14 @@ impl Node {
 
 /// (exit code, all that it said).
 pub(crate) fn finish(command: &mut Command) -> (i32, String) {
-    let Output { status, stdout, stderr } = command.stdin(Stdio::null()).output().expect("agent");
-    let said = [stdout, stderr].map(|bytes| String::from_utf8_lossy(&bytes).into_owned()).concat();
+    let Output {
+        status,
+        stdout,
+        stderr,
+    } = command.stdin(Stdio::null()).output().expect("agent");
+    let said = [stdout, stderr]
+        .map(|bytes| String::from_utf8_lossy(&bytes).into_owned())
+        .concat();
     (status.code().unwrap_or(-1), said)
 }
 
@@ -185,7 +221,11 @@ pub(crate) fn finish(command: &mut Command) -> (i32, String) {
 pub(crate) fn get(path: &str) -> Option<String> {
     let mut stream = TcpStream::connect("127.0.0.1:9532").ok()?;
     stream.set_read_timeout(Some(Duration::from_secs(5))).ok()?;
-    write!(stream, "GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").ok()?;
+    write!(
+        stream,
+        "GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"
+    )
+    .ok()?;
     let mut answer = String::new();
     stream.read_to_string(&mut answer).ok()?;
     Some(answer)

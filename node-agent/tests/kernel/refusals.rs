@@ -4,14 +4,37 @@ use crate::Case;
 use crate::node::{Node, finish};
 
 pub(crate) fn cases() -> Vec<Case> {
-    let case = |name, body| Case { name, needs: &["ip", "nft"], body };
+    let case = |name, body| Case {
+        name,
+        needs: &["ip", "nft"],
+        body,
+    };
     vec![
-        Case { name: "without_net_admin_it_says_so", needs: &["ip", "setpriv"], body: without_net_admin_it_says_so },
-        case("without_nft_it_says_what_to_install", without_nft_it_says_what_to_install),
-        case("wrong_usage_is_exit_code_2_and_names_key_and_value", wrong_usage_is_exit_code_2),
-        case("flags_win_over_the_environment_over_the_file", flags_win_over_the_environment_over_the_file),
-        case("a_taken_port_for_http_is_named", a_taken_port_for_http_is_named),
-        case("a_state_folder_that_cannot_be_made_is_named", a_state_folder_that_cannot_be_made_is_named),
+        Case {
+            name: "without_net_admin_it_says_so",
+            needs: &["ip", "setpriv"],
+            body: without_net_admin_it_says_so,
+        },
+        case(
+            "without_nft_it_says_what_to_install",
+            without_nft_it_says_what_to_install,
+        ),
+        case(
+            "wrong_usage_is_exit_code_2_and_names_key_and_value",
+            wrong_usage_is_exit_code_2,
+        ),
+        case(
+            "flags_win_over_the_environment_over_the_file",
+            flags_win_over_the_environment_over_the_file,
+        ),
+        case(
+            "a_taken_port_for_http_is_named",
+            a_taken_port_for_http_is_named,
+        ),
+        case(
+            "a_state_folder_that_cannot_be_made_is_named",
+            a_state_folder_that_cannot_be_made_is_named,
+        ),
     ]
 }
 
@@ -19,20 +42,33 @@ fn without_net_admin_it_says_so() {
     let node = Node::new();
     let agent = node.agent("run");
     let mut command = std::process::Command::new("setpriv");
-    command.args(["--inh-caps=-net_admin", "--bounding-set=-net_admin"]).arg(agent.get_program()).args(["run", "--once"]);
+    command
+        .args(["--inh-caps=-net_admin", "--bounding-set=-net_admin"])
+        .arg(agent.get_program())
+        .args(["run", "--once"]);
     agent.get_envs().for_each(|(key, value)| {
         command.env(key, value.unwrap_or_default());
     });
     let (code, said) = finish(&mut command);
     assert_eq!(code, 1, "{said}");
-    assert!(said.contains("run as root, or grant CAP_NET_ADMIN"), "{said}");
+    assert!(
+        said.contains("run as root, or grant CAP_NET_ADMIN"),
+        "{said}"
+    );
 }
 
 fn without_nft_it_says_what_to_install() {
     let node = Node::new();
-    let (code, said) = finish(node.agent("run").args(["--once", "--nft-program", "/nonexistent/nft"]));
+    let (code, said) =
+        finish(
+            node.agent("run")
+                .args(["--once", "--nft-program", "/nonexistent/nft"]),
+        );
     assert_eq!(code, 1, "{said}");
-    assert!(said.contains("/nonexistent/nft") && said.contains("install nftables"), "{said}");
+    assert!(
+        said.contains("/nonexistent/nft") && said.contains("install nftables"),
+        "{said}"
+    );
 }
 
 fn wrong_usage_is_exit_code_2() {
@@ -55,7 +91,11 @@ fn wrong_usage_is_exit_code_2() {
     let (code, said) = finish(node.agent("run").args(["--config", "/nonexistent.yaml"]));
     assert!(code == 2 && said.contains("/nonexistent.yaml"), "{said}");
     assert_eq!(finish(node.agent("run").arg("--unknown")).0, 2);
-    let (code, said) = finish(node.agent("run").arg("--once").env_remove("SLASH32_NODES_FILE"));
+    let (code, said) = finish(
+        node.agent("run")
+            .arg("--once")
+            .env_remove("SLASH32_NODES_FILE"),
+    );
     assert!(code == 1 && said.contains("--nodes-file"), "{said}");
 }
 
@@ -64,14 +104,22 @@ fn flags_win_over_the_environment_over_the_file() {
     let config = node.path("agent.yaml");
     std::fs::write(&config, "mtu: 1401\nlogLevel: debug\nresyncInterval: 7s\n").expect("write");
     let mut agent = node.agent("run");
-    agent.args(["--once", "--mtu", "1403", "--config"]).arg(&config);
-    agent.env("SLASH32_MTU", "1402").env("SLASH32_RESYNC_INTERVAL", "8s");
+    agent
+        .args(["--once", "--mtu", "1403", "--config"])
+        .arg(&config);
+    agent
+        .env("SLASH32_MTU", "1402")
+        .env("SLASH32_RESYNC_INTERVAL", "8s");
     let (code, said) = finish(&mut agent);
     assert_eq!(code, 0, "{said}");
     for setting in ["mtu=1403", "resyncInterval=8s", "logLevel=debug"] {
         assert!(said.contains(setting), "{said}\nlacks {setting}");
     }
-    assert!(std::fs::read_to_string(node.conflist()).expect("conflist").contains("1403"));
+    assert!(
+        std::fs::read_to_string(node.conflist())
+            .expect("conflist")
+            .contains("1403")
+    );
 }
 
 fn a_taken_port_for_http_is_named() {
@@ -79,14 +127,27 @@ fn a_taken_port_for_http_is_named() {
     let _taken = std::net::TcpListener::bind("127.0.0.1:9532").expect("bind");
     let (code, said) = finish(&mut node.agent("run"));
     assert_eq!(code, 1, "{said}");
-    assert!(said.contains("127.0.0.1:9532") && said.contains("setting listen"), "{said}");
+    assert!(
+        said.contains("127.0.0.1:9532") && said.contains("setting listen"),
+        "{said}"
+    );
 }
 
 fn a_state_folder_that_cannot_be_made_is_named() {
     let node = Node::new();
     std::fs::write(node.path("file"), "").expect("write");
-    let (code, said) = finish(node.agent("run").arg("--once").env("SLASH32_STATE_DIR", node.path("file/run")));
+    let (code, said) = finish(
+        node.agent("run")
+            .arg("--once")
+            .env("SLASH32_STATE_DIR", node.path("file/run")),
+    );
     assert_eq!(code, 1, "{said}");
-    assert!(said.contains("file/run") || said.contains("/file"), "{said}");
-    assert!(!node.conflist().exists(), "no pod may come to a node that cannot keep records");
+    assert!(
+        said.contains("file/run") || said.contains("/file"),
+        "{said}"
+    );
+    assert!(
+        !node.conflist().exists(),
+        "no pod may come to a node that cannot keep records"
+    );
 }

@@ -4,11 +4,24 @@ use crate::Case;
 use crate::node::{Node, finish, sh};
 
 pub(crate) fn cases() -> Vec<Case> {
-    let case = |name, body| Case { name, needs: &["ip", "nft"], body };
+    let case = |name, body| Case {
+        name,
+        needs: &["ip", "nft"],
+        body,
+    };
     vec![
-        case("uninstall_takes_all_that_is_ours_and_only_that", uninstall_takes_all_that_is_ours_and_only_that),
-        case("uninstall_refuses_while_pods_are_attached", uninstall_refuses_while_pods_are_attached),
-        case("uninstall_spares_a_folder_that_is_not_ours", uninstall_spares_a_folder_that_is_not_ours),
+        case(
+            "uninstall_takes_all_that_is_ours_and_only_that",
+            uninstall_takes_all_that_is_ours_and_only_that,
+        ),
+        case(
+            "uninstall_refuses_while_pods_are_attached",
+            uninstall_refuses_while_pods_are_attached,
+        ),
+        case(
+            "uninstall_spares_a_folder_that_is_not_ours",
+            uninstall_spares_a_folder_that_is_not_ours,
+        ),
     ]
 }
 
@@ -21,13 +34,22 @@ fn uninstall_takes_all_that_is_ours_and_only_that() {
     std::fs::write(node.path("net.d/99-other.conflist"), "{}").expect("write");
     let (code, said) = finish(&mut node.agent("uninstall"));
     assert_eq!(code, 0, "{said}");
-    for line in ["removed CNI configuration", "removed route 10.244.1.0/24", "removed nftables table", "removed state folder"] {
+    for line in [
+        "removed CNI configuration",
+        "removed route 10.244.1.0/24",
+        "removed nftables table",
+        "removed state folder",
+    ] {
         assert!(said.contains(line), "{said}\nlacks {line}");
     }
     assert_eq!(node.own_routes(), [""; 0]);
     assert_eq!(sh("nft list tables"), "table inet other\n");
     assert!(sh("ip route").contains("10.88.0.0/24") && sh("ip -o link").contains(" s3@"));
-    assert!(!node.path("run").exists() && !node.conflist().exists() && node.path("net.d/99-other.conflist").exists());
+    assert!(
+        !node.path("run").exists()
+            && !node.conflist().exists()
+            && node.path("net.d/99-other.conflist").exists()
+    );
     let (code, said) = finish(&mut node.agent("uninstall"));
     assert!(code == 0 && said.contains("nothing of Slash32"), "{said}");
 }
@@ -39,7 +61,10 @@ fn uninstall_refuses_while_pods_are_attached() {
     let before = node.own_routes();
     let (code, said) = finish(&mut node.agent("uninstall"));
     assert_eq!(code, 1);
-    assert!(said.contains("1 pod interface is still attached") && said.contains("--force"), "{said}");
+    assert!(
+        said.contains("1 pod interface is still attached") && said.contains("--force"),
+        "{said}"
+    );
     assert_eq!(node.own_routes(), before);
     assert!(node.conflist().exists());
     let (code, said) = finish(node.agent("uninstall").arg("--force"));
