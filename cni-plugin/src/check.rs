@@ -1,21 +1,25 @@
 //! CHECK: the kernel against prevResult, the host's side included (C1-C7). Reads only.
 
-use crate::add::shaping_of;
 use crate::config::Config;
-use crate::context::{key_of, open_pod_netns, shaper_link};
+use crate::context::{key_of, open_pod_netns};
 use crate::delegate::Delegation;
 use crate::error::Error;
 use crate::host_ports;
 use crate::ipam_driver::IpamDriver;
 use crate::mac::{format_mac, parse_mac};
+use crate::plan::gateway_of;
 use cni_spec::request::Attachment;
 use cni_spec::result::{CniResult, Interface};
 use dataplane::link::LinkInfo;
-use dataplane::names::ROUTE_PROTOCOL;
+use dataplane::names::HOST_MAC;
 use dataplane::netlink::Netlink;
-use node_state::record::AttachmentKey;
+use dataplane::netns::Netns;
 use std::net::IpAddr;
 use std::path::Path;
+
+mod host_side;
+
+use host_side::check_host_side;
 
 const RT_TABLE_MAIN: u32 = 254;
 
@@ -40,9 +44,16 @@ pub(crate) fn run(attachment: &Attachment, delegation: &Delegation<'_>) -> Resul
         delegation.netns_override,
     )?;
     let ours = Ours::find(result, &key.ifname)?;
+    check_sandbox(ours.interface, &netns)?;
 
     let pod_link = check_pod_side(&mut Netlink::open_in(&netns)?, result, &ours)?;
-    check_host_side(&mut Netlink::open()?, &key, &ours, &pod_link, attachment)?;
+    check_host_side(
+        &mut Netlink::open()?,
+        &key,
+        &ours.addresses,
+        &pod_link,
+        attachment,
+    )?;
     let record = config.state.read_record(&key)?.ok_or_else(|| {
         damaged(format!(
             "no attachment record in {}",
@@ -114,6 +125,22 @@ impl<'a> Ours<'a> {
     }
 }
 
+/// C2: by the namespace itself, since one namespace has several paths (/run and /var/run, /proc/PID/ns/net).
+fn check_sandbox(interface: &Interface, netns: &Netns) -> Result<(), Error> {
+    let sandbox = interface.sandbox.as_deref().unwrap_or_default();
+    match Netns::open(Path::new(sandbox)) {
+        Ok(found) if found.identity() == netns.identity() => Ok(()),
+        _ => Err(Error::Config {
+            key: "prevResult.interfaces.sandbox",
+            value: sandbox.into(),
+            reason: format!(
+                "is not the namespace that CNI_NETNS names for {}",
+                interface.name
+            ),
+        }),
+    }
+}
+
 fn check_pod_side(
     netlink: &mut Netlink,
     result: &CniResult,
@@ -135,6 +162,7 @@ fn check_pod_side(
             )));
         }
     }
+    check_gateways(netlink, &link, &ours.addresses)?;
     let routes = netlink.list_routes(RT_TABLE_MAIN)?;
     for wanted in result
         .routes
@@ -156,6 +184,27 @@ fn check_pod_side(
         }
     }
     Ok(link)
+}
+
+/// Nothing answers for the gateway: without its permanent entry no packet leaves the pod.
+fn check_gateways(
+    netlink: &mut Netlink,
+    link: &LinkInfo,
+    addresses: &[IpAddr],
+) -> Result<(), Error> {
+    let neighbours = netlink.list_neighbours(link.index)?;
+    for gateway in addresses.iter().copied().map(gateway_of) {
+        let present = neighbours
+            .iter()
+            .any(|n| n.address == gateway && n.permanent && n.mac == Some(HOST_MAC));
+        if !present {
+            return Err(damaged(format!(
+                "the permanent neighbour entry of the gateway {gateway} is gone from {} in the pod",
+                link.name
+            )));
+        }
+    }
+    Ok(())
 }
 
 /// Type, state, and what the result says of it.
@@ -185,82 +234,6 @@ fn check_link(link: &LinkInfo, wanted: &Interface) -> Result<(), Error> {
         ))),
         _ => Ok(()),
     }
-}
-
-/// What the reference plugins do not look at: the host's end, its routes and neighbours (C4).
-fn check_host_side(
-    netlink: &mut Netlink,
-    key: &AttachmentKey,
-    ours: &Ours<'_>,
-    pod_link: &LinkInfo,
-    attachment: &Attachment,
-) -> Result<(), Error> {
-    let name = key.host_link();
-    let link = netlink
-        .find_link(&name)?
-        .ok_or_else(|| damaged(format!("link {name} is gone from the host")))?;
-    if !link.up {
-        return Err(damaged(format!("link {name} on the host is down")));
-    }
-    if link.peer_index != Some(pod_link.index) {
-        return Err(damaged(format!(
-            "link {name} on the host is not the other end of the pod's {}",
-            pod_link.name
-        )));
-    }
-    let neighbours = netlink.list_neighbours(link.index)?;
-    for address in &ours.addresses {
-        check_host_route(netlink, *address, &link)?;
-        let entry = neighbours
-            .iter()
-            .find(|n| n.address == *address && n.permanent);
-        if entry.is_none_or(|n| n.mac != pod_link.mac) {
-            return Err(damaged(format!(
-                "the permanent neighbour entry of {address} on {name} is gone or has another MAC address"
-            )));
-        }
-    }
-    check_shaping(netlink, key, &link, attachment)
-}
-
-fn check_host_route(netlink: &mut Netlink, address: IpAddr, link: &LinkInfo) -> Result<(), Error> {
-    let prefix = crate::plan::host_network(address);
-    let routes = netlink.list_routes(RT_TABLE_MAIN)?;
-    match routes.iter().find(|route| route.spec.key.dst == prefix) {
-        Some(route) if route.spec.dev == Some(link.index) && route.protocol == ROUTE_PROTOCOL => {
-            Ok(())
-        }
-        Some(route) => Err(damaged(format!(
-            "the host's route to {prefix} leads to link {:?} (protocol {}) instead of {}",
-            route.spec.dev, route.protocol, link.name
-        ))),
-        None => Err(damaged(format!(
-            "the host's route to {prefix} is gone (the agent repairs it within milliseconds where it runs)"
-        ))),
-    }
-}
-
-fn check_shaping(
-    netlink: &mut Netlink,
-    key: &AttachmentKey,
-    link: &LinkInfo,
-    attachment: &Attachment,
-) -> Result<(), Error> {
-    let Some(wanted) = shaping_of(&attachment.conf) else {
-        return Ok(());
-    };
-    let found = netlink.find_shaping(link.index, &shaper_link(key))?;
-    if found.ingress_rate != wanted.ingress_rate || found.egress_rate != wanted.egress_rate {
-        return Err(damaged(format!(
-            "traffic shaping of {} is {}/{} bit/s (to/from the pod) instead of {}/{}",
-            link.name,
-            found.ingress_rate,
-            found.egress_rate,
-            wanted.ingress_rate,
-            wanted.egress_rate
-        )));
-    }
-    Ok(())
 }
 
 /// A port that the runtime asks for and that ADD did not record would never be forwarded.

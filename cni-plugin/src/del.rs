@@ -8,7 +8,7 @@ use crate::config::{OWN_IPAM, parse_state_dir};
 use crate::context::{key_of, shaper_link};
 use crate::delegate::Delegation;
 use crate::error::Error;
-use crate::host_ports;
+use crate::host_ports::{self, Released};
 use crate::ipam_driver::IpamDriver;
 use cni_spec::request::Attachment;
 use dataplane::netlink::Netlink;
@@ -24,21 +24,44 @@ pub(crate) fn run(attachment: &Attachment, delegation: &Delegation<'_>) -> Resul
     // told from the request and the names.
     let record = state.read_record(&key).unwrap_or(None);
     let ipam = IpamDriver::for_removal(attachment, &state, record.as_ref(), delegation);
+    let ports = match &record {
+        Some(record) => release_ports(&state, record),
+        None => release_unrecorded_ports(&state, attachment, ipam.as_ref().ok()),
+    };
+    detach(&state, &key, ports, || ipam.and_then(|ipam| ipam.release()))
+}
+
+/// What DEL and GC have in common, once the ports are out of the maps: links, tracked connections, addresses, record.
+fn detach(
+    state: &StateDir,
+    key: &AttachmentKey,
+    ports: Result<Option<Released>, Error>,
+    release_addresses: impl FnOnce() -> Result<(), Error>,
+) -> Result<(), Error> {
     let mut errors = Vec::new();
-    match &record {
-        Some(record) if record.host_ports.is_empty() => {}
-        Some(record) => errors.extend(host_ports::release(&state, record).err()),
-        None => {
-            errors.extend(release_unrecorded_ports(&state, attachment, ipam.as_ref().ok()).err())
-        }
-    }
-    if remove_links(&key, &mut errors) {
-        errors.extend(ipam.and_then(|ipam| ipam.release()).err());
+    let released = ports.unwrap_or_else(|error| {
+        errors.push(error);
+        None
+    });
+    let links_gone = remove_links(key)
+        .map_err(|error| errors.push(error))
+        .is_ok();
+    errors.extend(released.and_then(|released| released.finish().err()));
+    // An address whose link may still be there is not given back.
+    if links_gone {
+        errors.extend(release_addresses().err());
     }
     if errors.is_empty() {
-        errors.extend(state.remove_record(&key).err().map(Error::from));
+        errors.extend(state.remove_record(key).err().map(Error::from));
     }
     Error::gather(errors)
+}
+
+fn release_ports(state: &StateDir, record: &AttachmentRecord) -> Result<Option<Released>, Error> {
+    if record.host_ports.is_empty() {
+        return Ok(None);
+    }
+    host_ports::release(state, record).map(Some)
 }
 
 /// Never added, deleted already, or the record was lost.
@@ -46,14 +69,14 @@ fn release_unrecorded_ports(
     state: &StateDir,
     attachment: &Attachment,
     ipam: Option<&IpamDriver<'_>>,
-) -> Result<(), Error> {
+) -> Result<Option<Released>, Error> {
     if attachment.conf.runtime_config.port_mappings.is_empty() {
-        return Ok(());
+        return Ok(None);
     }
     match host_ports::compute_host_ports(&attachment.conf, &known_addresses(attachment, ipam)) {
-        Ok(ports) if !ports.is_empty() => host_ports::remove_locked(state, &ports),
+        Ok(ports) if !ports.is_empty() => host_ports::release_unrecorded(state, &ports).map(Some),
         // No address, so nothing of this attachment's can be in the maps.
-        _ => Ok(()),
+        _ => Ok(None),
     }
 }
 
@@ -71,42 +94,30 @@ fn known_addresses(attachment: &Attachment, ipam: Option<&IpamDriver<'_>>) -> Ve
         .unwrap_or_default()
 }
 
-/// Absent is done. False where a link may still be there: its address is then not given back.
-fn remove_links(key: &AttachmentKey, errors: &mut Vec<Error>) -> bool {
-    let mut netlink = match Netlink::open() {
-        Ok(netlink) => netlink,
-        Err(error) => {
-            errors.push(error.into());
-            return false;
-        }
-    };
-    let before = errors.len();
-    for name in [shaper_link(key), key.host_link()] {
-        errors.extend(netlink.remove_link(&name).err().map(Error::from));
-    }
-    errors.len() == before
+/// Absent is done.
+fn remove_links(key: &AttachmentKey) -> Result<(), Error> {
+    let mut netlink = Netlink::open()?;
+    let removed = [shaper_link(key), key.host_link()].map(|name| netlink.remove_link(&name));
+    Error::gather(
+        removed
+            .into_iter()
+            .filter_map(Result::err)
+            .map(Error::from)
+            .collect(),
+    )
 }
 
 /// GC's way to the same end, from the record alone; a delegated IPAM plugin gets its own GC.
 pub(crate) fn remove_recorded(state: &StateDir, record: &AttachmentRecord) -> Result<(), Error> {
-    let mut errors = Vec::new();
-    if !record.host_ports.is_empty() {
-        errors.extend(host_ports::release(state, record).err());
-    }
-    if remove_links(&record.key, &mut errors) && record.ipam_type == OWN_IPAM {
+    detach(state, &record.key, release_ports(state, record), || {
+        if record.ipam_type != OWN_IPAM {
+            return Ok(());
+        }
         let folder = record
             .ipam_data_dir
             .clone()
-            .unwrap_or_else(|| state.root().join("ipam"));
-        errors.extend(
-            Ipam::open(folder, &record.key.network, Holder::Slash32)
-                .release(&record.key)
-                .err()
-                .map(Error::from),
-        );
-    }
-    if errors.is_empty() {
-        errors.extend(state.remove_record(&record.key).err().map(Error::from));
-    }
-    Error::gather(errors)
+            .unwrap_or_else(|| state.ipam_dir());
+        Ipam::open(folder, &record.key.network, Holder::Slash32).release(&record.key)?;
+        Ok(())
+    })
 }

@@ -31,6 +31,11 @@ pub(crate) enum Error {
         "the agent has not completed a pass since the node started ({reason}); see the log of slash32-agent on this node"
     )]
     AgentNotReady { reason: String },
+    /// I14: a Node gets its podCIDR some time after it joined.
+    #[error(
+        "ipam.ranges is empty: this node has no pod CIDR yet; slash32-agent writes it into the network configuration, see its log"
+    )]
+    NoRanges,
     #[error("pods cannot be attached now: {reason}")]
     Unavailable { reason: String },
     #[error("check: {what}")]
@@ -83,11 +88,11 @@ impl Error {
             Error::Damaged { .. } => ErrorCode::Plugin(102),
             Error::Delegate { .. } => ErrorCode::Plugin(103),
             Error::Kernel(_) => ErrorCode::Plugin(104),
-            Error::NoTable => ErrorCode::TryAgainLater,
+            Error::NoTable | Error::NoRanges => ErrorCode::TryAgainLater,
             Error::AgentNotReady { .. } | Error::Unavailable { .. } => ErrorCode::NotAvailable,
             Error::Delegated(inner) | Error::Protocol(inner) => inner.code,
             Error::State(inner) => state_code(inner),
-            Error::Ipam(inner) => ipam_code(inner),
+            Error::Ipam(inner) => inner.code(),
             // The first is the one that the others followed from.
             Error::Several(errors) => errors.first().map_or(ErrorCode::Internal, Error::code),
         }
@@ -112,14 +117,5 @@ fn state_code(error: &StateError) -> ErrorCode {
     match error {
         StateError::LockTimeout { .. } => ErrorCode::TryAgainLater,
         _ => ErrorCode::Io,
-    }
-}
-
-fn ipam_code(error: &IpamError) -> ErrorCode {
-    match error {
-        IpamError::Exhausted { .. } => ErrorCode::TryAgainLater,
-        IpamError::Unfulfillable { .. } | IpamError::Config { .. } => ErrorCode::InvalidConfig,
-        IpamError::State(inner) => state_code(inner),
-        _ => ErrorCode::Plugin(105),
     }
 }

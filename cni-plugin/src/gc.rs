@@ -65,7 +65,7 @@ fn free_claims(
     live: &[AttachmentRecord],
     started: Instant,
 ) -> Vec<Error> {
-    let folder = configured_data_dir(conf).unwrap_or_else(|| state.root().join("ipam"));
+    let folder = configured_data_dir(conf).unwrap_or_else(|| state.ipam_dir());
     let in_use: HashSet<_> = live
         .iter()
         .flat_map(|record| record.addresses.iter().map(ipnetwork::IpNetwork::ip))

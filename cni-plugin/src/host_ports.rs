@@ -105,7 +105,20 @@ pub(crate) fn add(state: &StateDir, record: &AttachmentRecord) -> Result<(), Err
         forget(state, record)?;
         return Err(explain(error));
     }
-    conntrack::flush_stale(&entries, &local_addresses()?)?;
+    flush_stale(&entries)
+}
+
+/// Flows that were tracked before the port was forwarded go on as they were, for as long as their client sends. TCP
+/// needs no such care, and the look costs a walk over the whole table: a SYN opens a closed connection anew.
+fn flush_stale(entries: &[PortEntry]) -> Result<(), Error> {
+    let without_handshake: Vec<PortEntry> = entries
+        .iter()
+        .filter(|entry| entry.key.protocol != protocol_number(PortProtocol::Tcp))
+        .cloned()
+        .collect();
+    if !without_handshake.is_empty() {
+        conntrack::flush_stale(&without_handshake, &local_addresses()?)?;
+    }
     Ok(())
 }
 
@@ -160,7 +173,9 @@ fn clear_the_way(
             owner,
         });
     }
-    nfnetlink.remove_host_ports(&[stale], &[])?;
+    let stale = [stale];
+    nfnetlink.remove_host_ports(&stale, &[])?;
+    conntrack::flush_released(&stale)?;
     Ok(())
 }
 
@@ -218,33 +233,53 @@ fn describe_key(key: &PortKey) -> String {
     format!("{address}:{}/{protocol}", key.host_port)
 }
 
+/// Ports that are out of the maps, with what is better done once the pod's link is gone.
+#[must_use = "connections that were tracked through the ports are still to be cut"]
+pub(crate) struct Released {
+    entries: Vec<PortEntry>,
+    /// Open for as long as this lives: closing it waits for the kernel to dispose of the elements (one RCU grace
+    /// period, some 20 ms), which the removal of the link waits for anyway.
+    _nfnetlink: Nfnetlink,
+}
+
+impl Released {
+    /// Cuts the connections that went through the ports. The link is gone: no packet can track them anew.
+    pub(crate) fn finish(self) -> Result<(), Error> {
+        conntrack::flush_released(&self.entries)?;
+        Ok(())
+    }
+}
+
 /// DEL's part, on the record as ADD wrote it: the elements go first, then the record forgets
 /// them, both under the lock, so the agent cannot lay them again in between.
-pub(crate) fn release(state: &StateDir, record: &AttachmentRecord) -> Result<(), Error> {
+pub(crate) fn release(state: &StateDir, record: &AttachmentRecord) -> Result<Released, Error> {
     let _lock = state.lock_host_ports(LOCK_PATIENCE)?;
-    remove(&record.host_ports)?;
-    forget(state, record)
+    let released = remove(&record.host_ports)?;
+    forget(state, record)?;
+    Ok(released)
 }
 
 /// The same without a record to go by.
-pub(crate) fn remove_locked(state: &StateDir, ports: &[HostPort]) -> Result<(), Error> {
+pub(crate) fn release_unrecorded(state: &StateDir, ports: &[HostPort]) -> Result<Released, Error> {
     let _lock = state.lock_host_ports(LOCK_PATIENCE)?;
     remove(ports)
 }
 
-/// Removes elements that are still these pods' own, and the connections that went through them.
-/// A table that is gone holds nothing (D1).
-fn remove(ports: &[HostPort]) -> Result<(), Error> {
+/// Removes elements that are still these pods' own. A table that is gone holds nothing (D1).
+fn remove(ports: &[HostPort]) -> Result<Released, Error> {
     let entries: Vec<PortEntry> = ports.iter().map(entry_of).collect();
     let mut pods: Vec<IpAddr> = ports.iter().map(|port| port.pod_ip).collect();
     pods.sort_unstable();
     pods.dedup();
-    match Nfnetlink::open()?.remove_host_ports(&entries, &pods) {
+    let mut nfnetlink = Nfnetlink::open()?;
+    match nfnetlink.remove_host_ports(&entries, &pods) {
         Err(error) if !error.is_not_found() => return Err(error.into()),
         _ => {}
     }
-    conntrack::flush_released(&entries)?;
-    Ok(())
+    Ok(Released {
+        entries,
+        _nfnetlink: nfnetlink,
+    })
 }
 
 /// CHECK's part: each element is in the kernel with this pod's value (C4).

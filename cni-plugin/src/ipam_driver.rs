@@ -36,15 +36,9 @@ pub(crate) enum IpamDriver<'a> {
     },
 }
 
-/// `ipam.dataDir` where it is set.
+/// `ipam.dataDir` where it is set and usable; ADD refuses one that is not.
 pub(crate) fn configured_data_dir(conf: &NetConf) -> Option<PathBuf> {
-    let dir = conf
-        .ipam
-        .iter()
-        .find(|(key, _)| key.eq_ignore_ascii_case("dataDir"))?
-        .1
-        .as_str()?;
-    Some(PathBuf::from(dir)).filter(|dir| dir.is_absolute())
+    IpamConfig::find_data_dir(&conf.ipam).ok().flatten()
 }
 
 impl<'a> IpamDriver<'a> {
@@ -63,9 +57,7 @@ impl<'a> IpamDriver<'a> {
         }
         let key = key_of(&attachment.id);
         let data_dir = configured_data_dir(&attachment.conf);
-        let folder = data_dir
-            .clone()
-            .unwrap_or_else(|| state.root().join("ipam"));
+        let folder = data_dir.clone().unwrap_or_else(|| state.ipam_dir());
         IpamDriver::Own {
             ipam: Ipam::open(folder, &key.network, Holder::Slash32),
             key,
@@ -179,7 +171,10 @@ impl<'a> IpamDriver<'a> {
 fn add_own(ipam: &Ipam, key: &AttachmentKey, attachment: &Attachment) -> Result<Assigned, Error> {
     let conf = &attachment.conf;
     let config = IpamConfig::parse(&conf.ipam, conf.runtime_config.ip_ranges.as_ref())?;
-    let allocation = ipam.allocate(key, &config, &requested_addresses(attachment)?)?;
+    if config.sets.is_empty() {
+        return Err(Error::NoRanges);
+    }
+    let allocation = ipam.allocate(key, &config, &attachment.requested_ips())?;
     Ok(Assigned {
         addresses: allocation
             .leases
@@ -194,28 +189,6 @@ fn add_own(ipam: &Ipam, key: &AttachmentKey, attachment: &Attachment) -> Result<
         dns: Dns::default(),
         fresh: allocation.fresh,
     })
-}
-
-/// The `ips` capability, else args.cni.ips, else CNI_ARGS IP= (A11, I7): the first that is there.
-fn requested_addresses(attachment: &Attachment) -> Result<Vec<IpAddr>, Error> {
-    let conf = &attachment.conf;
-    if !conf.runtime_config.ips.is_empty() {
-        return Ok(conf.runtime_config.ips.iter().map(IpNetwork::ip).collect());
-    }
-    if conf.args_ips.is_empty() {
-        return Ok(attachment.args.ip.clone());
-    }
-    conf.args_ips
-        .iter()
-        .map(|text| {
-            let bare = text.split('/').next().unwrap_or(text);
-            bare.parse().map_err(|_| Error::Config {
-                key: "args.cni.ips",
-                value: text.clone(),
-                reason: "must be IP addresses, for example \"10.244.1.7\"".into(),
-            })
-        })
-        .collect()
 }
 
 /// Another plugin's answer. Its prefix lengths and gateways describe a shared link; a pod of

@@ -47,6 +47,11 @@ fn own_ipam_status(conf: &NetConf) -> Result<(), Error> {
             });
         }
         Err(other) => return Err(other.into()),
+        Ok(config) if config.sets.is_empty() => {
+            return Err(Error::Unavailable {
+                reason: Error::NoRanges.to_string(),
+            });
+        }
         Ok(_) => {}
     }
     match configured_data_dir(conf) {

@@ -4,7 +4,7 @@
 //! not happen is harmless, since every removal is idempotent.
 
 use crate::error::Error;
-use crate::host_ports;
+use crate::host_ports::{self, Released};
 use crate::ipam_driver::IpamDriver;
 use dataplane::netlink::Netlink;
 use node_state::StateDir;
@@ -44,7 +44,9 @@ impl<'a> Undo<'a> {
                 Step::Addresses(ipam) => ipam.release(),
                 Step::Record => self.state.remove_record(self.key).map_err(Error::from),
                 Step::Link(name) => remove_link(&name),
-                Step::HostPorts(record) => host_ports::release(self.state, &record),
+                Step::HostPorts(record) => {
+                    host_ports::release(self.state, &record).and_then(Released::finish)
+                }
             };
             errors.extend(outcome.err());
         }

@@ -1,5 +1,7 @@
 //! Why an address was not handed out, or not taken back.
 
+use cni_spec::error::{CniError, ErrorCode};
+use node_state::StateError;
 use node_state::record::AttachmentKey;
 use std::net::IpAddr;
 use std::path::PathBuf;
@@ -25,7 +27,7 @@ pub enum IpamError {
     /// The configuration makes no sense.
     #[error("ipam {key}: {reason}")]
     Config {
-        /// The key in the `ipam` object, as a path: "ranges[0][1].rangeStart".
+        /// The key in the `ipam` object, as a path: `ranges[0][1].rangeStart`.
         key: String,
         /// What is wrong with its value.
         reason: String,
@@ -49,5 +51,31 @@ impl IpamError {
             key: key.into(),
             reason: reason.into(),
         }
+    }
+}
+
+/// The code of [`IpamError::Unfulfillable`]: ours, since the specification has none for it (G16).
+pub const UNFULFILLABLE_CODE: u32 = 106;
+/// The code of [`IpamError::NoClaim`].
+pub const NO_CLAIM_CODE: u32 = 105;
+
+impl IpamError {
+    /// The CNI code (G16): 11 where a later try may succeed, 7 for the configuration, 5 for files.
+    pub fn code(&self) -> ErrorCode {
+        match self {
+            IpamError::Exhausted { .. } | IpamError::State(StateError::LockTimeout { .. }) => {
+                ErrorCode::TryAgainLater
+            }
+            IpamError::Unfulfillable { .. } => ErrorCode::Plugin(UNFULFILLABLE_CODE),
+            IpamError::Config { .. } => ErrorCode::InvalidConfig,
+            IpamError::NoClaim { .. } => ErrorCode::Plugin(NO_CLAIM_CODE),
+            IpamError::State(_) => ErrorCode::Io,
+        }
+    }
+}
+
+impl From<IpamError> for CniError {
+    fn from(error: IpamError) -> CniError {
+        CniError::new(error.code(), error.to_string())
     }
 }

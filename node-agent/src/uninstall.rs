@@ -150,18 +150,12 @@ fn remove_state(root: &Path, report: &mut Report) {
             foreign.join(", ")
         ));
     }
-    let result = match std::fs::remove_dir_all(root) {
-        // Where the agent runs as a pod the folder is a mount: it stays, empty.
-        Err(error) if error.kind() == io::ErrorKind::ResourceBusy && is_empty(root) => {
-            Ok(!names.is_empty())
-        }
-        result => existed(result),
+    let removed = match std::fs::remove_dir_all(root) {
+        // A mount point, as in a container: it stays, empty.
+        Err(error) if error.kind() == io::ErrorKind::ResourceBusy => Ok(!names.is_empty()),
+        other => existed(other),
     };
-    report.note(what, result);
-}
-
-fn is_empty(folder: &Path) -> bool {
-    std::fs::read_dir(folder).is_ok_and(|mut entries| entries.next().is_none())
+    report.note(what, removed);
 }
 
 /// The names of node-state and ipam, and those under which they write before they rename.

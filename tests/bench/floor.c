@@ -5,6 +5,9 @@
  * error texts. `make bench` runs it beside the plugins (docs/benchmarks.md).
  *
  *   floor add NETNS HOST_LINK POD_LINK ADDRESS      floor del HOST_LINK
+ *
+ * And a launcher that is small enough to measure others with: `floor peak FILE COMMAND...` runs a command and
+ * writes its peak RSS (KiB) to a file. A process inherits the peak of the one that forks it, so a large parent hides it.
  */
 #define _GNU_SOURCE
 #include <arpa/inet.h>
@@ -19,7 +22,9 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 static char buffer[8192];
@@ -171,9 +176,25 @@ static void del(const char *name) {
     talk(open_socket(), 1, NULL);
 }
 
+static int peak(char **argv) {
+    int status;
+    struct rusage usage;
+    pid_t child = fork();
+    if (child < 0) die("fork", errno);
+    if (child == 0) {
+        execvp(argv[3], argv + 3);
+        die(argv[3], errno);
+    }
+    if (wait4(child, &status, 0, &usage) < 0) die("wait4", errno);
+    FILE *out = fopen(argv[2], "w");
+    if (!out || fprintf(out, "%ld", usage.ru_maxrss) < 0 || fclose(out)) die(argv[2], errno);
+    return WIFEXITED(status) ? WEXITSTATUS(status) : 1;
+}
+
 int main(int argc, char **argv) {
     if (argc == 6 && !strcmp(argv[1], "add")) add(argv);
     else if (argc == 3 && !strcmp(argv[1], "del")) del(argv[2]);
-    else return fputs("usage: floor add NETNS HOST_LINK POD_LINK ADDRESS | floor del HOST_LINK\n", stderr), 2;
+    else if (argc >= 4 && !strcmp(argv[1], "peak")) return peak(argv);
+    else return fputs("usage: floor add NETNS HOST_LINK POD_LINK ADDRESS | floor del HOST_LINK | floor peak FILE COMMAND...\n", stderr), 2;
     return 0;
 }

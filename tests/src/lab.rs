@@ -7,9 +7,11 @@
 //!      |          |           |
 //!   node1      node2       node3   192.0.2.1, .2, .3 and 2001:db8:2::1, ::2, ::3
 //! ```
+//!
+//! A split lab has a second link behind the same router: 203.0.113.n and 2001:db8:113::n.
 
 use crate::machine::{Machine, Running, run_here};
-use crate::node::Node;
+use crate::node::{LINKS, Node};
 use crate::nodes_file::{self, NodeEntry};
 use crate::programs;
 use anyhow::Result;
@@ -19,9 +21,12 @@ use std::path::PathBuf;
 pub const INTERNET: [&str; 2] = ["198.51.100.10", "2001:db8:100::10"];
 /// The client outside the cluster, on the nodes' link.
 pub const CLIENT: [&str; 2] = ["192.0.2.200", "2001:db8:2::200"];
-const ROUTER: [&str; 2] = ["192.0.2.254", "2001:db8:2::254"];
+/// The router's host number on each link.
+const ROUTER: usize = 254;
+/// Prefix lengths on the links, IPv4 and IPv6.
+const LENGTHS: [u8; 2] = [24, 64];
 
-/// Machines on one link, a router with the internet behind it, and a client outside. Everything is
+/// Machines on one link or two, a router with the internet behind it, and a client outside. Everything is
 /// removed when the value is dropped, and with the program in any case.
 #[derive(Debug)]
 pub struct Lab {
@@ -35,32 +40,37 @@ pub struct Lab {
     pub internet: Machine,
     /// Forwards between the link and the internet; knows no pod CIDR.
     pub router: Machine,
-    fabric: Machine,
+    switches: Vec<Machine>,
 }
 
 impl Lab {
     /// Nodes on one link. `name` is short: it prefixes namespaces and must be unique in the program.
     pub fn flat(name: &str, count: usize) -> Result<Lab> {
+        Lab::on_links(name, &[count])
+    }
+
+    /// Nodes on two links that meet in the router only, which knows no pod CIDR: what tunnels are for. The
+    /// client is on the first.
+    pub fn split(name: &str, first: usize, second: usize) -> Result<Lab> {
+        Lab::on_links(name, &[first, second])
+    }
+
+    fn on_links(name: &str, counts: &[usize]) -> Result<Lab> {
         let machine = |role: &str| Machine::new(&format!("{name}-{role}"));
-        let fabric = machine("link")?;
-        fabric.run(&["ip", "link", "add", "br0", "type", "bridge"])?;
-        fabric.run(&["ip", "link", "set", "br0", "up"])?;
-        // A bridge that hands its frames to iptables would see what a real switch does not.
-        fabric.try_run(&[
-            "sysctl",
-            "-qw",
-            "net.bridge.bridge-nf-call-iptables=0",
-            "net.bridge.bridge-nf-call-ip6tables=0",
-        ])?;
+        let links = (1..).zip(counts);
+        let on = links.flat_map(|(link, count)| std::iter::repeat_n(link, *count));
         let lab = Lab {
             name: name.into(),
             client: machine("client")?,
             internet: machine("internet")?,
             router: machine("router")?,
-            nodes: (1..=count)
-                .map(|n| Node::new(name, n))
+            nodes: (1..)
+                .zip(on)
+                .map(|(number, link)| Node::on_link(name, number, link))
                 .collect::<Result<_>>()?,
-            fabric,
+            switches: (1..=counts.len())
+                .map(|link| make_switch(&format!("{name}-link{link}")))
+                .collect::<Result<_>>()?,
         };
         lab.wire()?;
         lab.write_nodes(&lab.entries())?;
@@ -68,15 +78,19 @@ impl Lab {
     }
 
     fn wire(&self) -> Result<()> {
-        for (n, node) in self.nodes.iter().enumerate() {
-            let [v4, v6] = [
-                format!("192.0.2.{}/24", n + 1),
-                format!("2001:db8:2::{}/64", n + 1),
-            ];
-            self.plug(&node.machine, &format!("n{n}"), &[&v4, &v6])?;
+        for link in 1..=self.switches.len() {
+            self.plug(&self.router, &format!("eth{}", link - 1), link, ROUTER)?;
         }
-        self.plug(&self.client, "c", &["192.0.2.200/24", "2001:db8:2::200/64"])?;
-        self.plug(&self.router, "r", &["192.0.2.254/24", "2001:db8:2::254/64"])?;
+        self.router.run(&[
+            "sysctl",
+            "-qw",
+            "net.ipv4.ip_forward=1",
+            "net.ipv6.conf.all.forwarding=1",
+        ])?;
+        for node in &self.nodes {
+            self.plug_host(&node.machine, node.link, node.number)?;
+        }
+        self.plug_host(&self.client, 1, 200)?;
         connect(&self.router, "uplink", &self.internet, "eth0")?;
         set_addresses(
             &self.router,
@@ -88,35 +102,25 @@ impl Lab {
             "eth0",
             &["198.51.100.10/24", "2001:db8:100::10/64"],
         )?;
-        self.internet
-            .run(&["ip", "route", "add", "default", "via", "198.51.100.1"])?;
-        self.internet
-            .run(&["ip", "route", "add", "default", "via", "2001:db8:100::1"])?;
-        self.router.run(&[
-            "sysctl",
-            "-qw",
-            "net.ipv4.ip_forward=1",
-            "net.ipv6.conf.all.forwarding=1",
-        ])?;
-        for machine in self
-            .nodes
-            .iter()
-            .map(|node| &node.machine)
-            .chain([&self.client])
-        {
-            for gateway in ROUTER {
-                machine.run(&["ip", "route", "add", "default", "via", gateway])?;
-            }
-        }
-        Ok(())
+        set_default_routes(&self.internet, &["198.51.100.1", "2001:db8:100::1"])
     }
 
-    /// A machine's eth0 on the shared link.
-    fn plug(&self, machine: &Machine, port: &str, addresses: &[&str]) -> Result<()> {
-        connect(&self.fabric, port, machine, "eth0")?;
-        self.fabric
-            .run(&["ip", "link", "set", port, "master", "br0"])?;
-        set_addresses(machine, "eth0", addresses)
+    /// A machine's eth0 on a link, with the router as its way out.
+    fn plug_host(&self, machine: &Machine, link: usize, host: usize) -> Result<()> {
+        self.plug(machine, "eth0", link, host)?;
+        let [v4, v6] = LINKS[link - 1].map(|net| format!("{net}{ROUTER}"));
+        set_default_routes(machine, &[&v4, &v6])
+    }
+
+    /// An interface of a machine on a link. Ports of a switch are called by the host number.
+    fn plug(&self, machine: &Machine, interface: &str, link: usize, host: usize) -> Result<()> {
+        let (switch, port) = (&self.switches[link - 1], format!("port{host}"));
+        connect(switch, &port, machine, interface)?;
+        switch.run(&["ip", "link", "set", &port, "master", "br0"])?;
+        for (net, length) in LINKS[link - 1].iter().zip(LENGTHS) {
+            set_addresses(machine, interface, &[&format!("{net}{host}/{length}")])?;
+        }
+        Ok(())
     }
 
     /// All nodes, as the file of Nodes names them.
@@ -172,6 +176,21 @@ impl Drop for Lab {
     }
 }
 
+/// A bridge in a namespace of its own.
+fn make_switch(name: &str) -> Result<Machine> {
+    let switch = Machine::new(name)?;
+    switch.run(&["ip", "link", "add", "br0", "type", "bridge"])?;
+    switch.run(&["ip", "link", "set", "br0", "up"])?;
+    // A bridge that hands its frames to iptables would see what a real switch does not.
+    switch.try_run(&[
+        "sysctl",
+        "-qw",
+        "net.bridge.bridge-nf-call-iptables=0",
+        "net.bridge.bridge-nf-call-ip6tables=0",
+    ])?;
+    Ok(switch)
+}
+
 /// A cable between two machines.
 fn connect(a: &Machine, a_link: &str, b: &Machine, b_link: &str) -> Result<()> {
     a.run(&[
@@ -190,6 +209,13 @@ fn set_addresses(machine: &Machine, link: &str, addresses: &[&str]) -> Result<()
             &[]
         };
         machine.run(&[&["ip", "address", "add", *address, "dev", link], nodad].concat())?;
+    }
+    Ok(())
+}
+
+fn set_default_routes(machine: &Machine, gateways: &[&str]) -> Result<()> {
+    for gateway in gateways {
+        machine.run(&["ip", "route", "add", "default", "via", gateway])?;
     }
     Ok(())
 }

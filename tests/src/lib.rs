@@ -22,6 +22,7 @@ pub mod node;
 pub mod nodes_file;
 pub mod pod;
 pub mod programs;
+pub mod site;
 pub mod suite;
 pub mod traffic;
 pub mod wait;

@@ -8,10 +8,14 @@ use std::io::Read;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::mpsc::{Receiver, channel};
 use std::time::{Duration, Instant};
 
 /// Nothing in the lab may take longer than this unless it says so.
 pub const PATIENCE: Duration = Duration::from_secs(60);
+
+/// How long what a program printed may still be on its way after its end.
+const PIPE_PATIENCE: Duration = Duration::from_secs(3);
 
 /// Folders that each machine has for itself.
 pub(crate) const OWN_FOLDERS: [&str; 4] = [
@@ -269,20 +273,28 @@ pub fn finish(mut command: Command, stdin: &[u8], patience: Duration) -> Result<
     let status = running.wait(patience)?;
     // A program may end without reading its input.
     let _ = writer.join();
-    let text = |thread: std::thread::JoinHandle<Vec<u8>>| {
-        String::from_utf8_lossy(&thread.join().unwrap_or_default()).into_owned()
+    // A child that outlives the program and holds its pipes is a fault of its own: runtimes wait for it (G21).
+    let text = |pipe: Receiver<Vec<u8>>| match pipe.recv_timeout(PIPE_PATIENCE) {
+        Ok(bytes) => Ok(String::from_utf8_lossy(&bytes).into_owned()),
+        Err(_) => bail!(
+            "{} has ended, but something that it started holds its stdout or stderr since {PIPE_PATIENCE:?}",
+            running.name
+        ),
     };
     Ok(Outcome {
         status,
-        stdout: text(stdout),
-        stderr: text(stderr),
+        stdout: text(stdout)?,
+        stderr: text(stderr)?,
     })
 }
 
-fn drain(mut pipe: impl Read + Send + 'static) -> std::thread::JoinHandle<Vec<u8>> {
+fn drain(mut pipe: impl Read + Send + 'static) -> Receiver<Vec<u8>> {
+    let (sender, receiver) = channel();
     std::thread::spawn(move || {
         let mut all = Vec::new();
         let _ = pipe.read_to_end(&mut all);
-        all
-    })
+        // Nobody waits any more where the patience was over.
+        let _ = sender.send(all);
+    });
+    receiver
 }

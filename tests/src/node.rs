@@ -9,35 +9,46 @@ use serde_json::{Value, json};
 use std::path::PathBuf;
 use std::time::Duration;
 
-/// A node: number n has the addresses 192.0.2.n and 2001:db8:2::n and the pod CIDRs 10.244.n.0/24 and
-/// fd00:244:n::/64.
+/// What stands before the host number in addresses on a lab's first and second link.
+pub(crate) const LINKS: [[&str; 2]; 2] = [
+    ["192.0.2.", "2001:db8:2::"],
+    ["203.0.113.", "2001:db8:113::"],
+];
+
+/// A node: number n has the addresses 192.0.2.n and 2001:db8:2::n (on a lab's second link 203.0.113.n and
+/// 2001:db8:113::n) and the pod CIDRs 10.244.n.0/24 and fd00:244:n::/64.
 #[derive(Debug, Clone)]
 pub struct Node {
     /// As in the file of Nodes.
     pub name: String,
     /// 1 for the first.
     pub number: usize,
+    /// The link that its eth0 is on: 1, or 2 in a split lab.
+    pub link: usize,
     /// Its network and folders.
     pub machine: Machine,
 }
 
 impl Node {
-    /// The machine, without links yet.
+    /// The machine, without interfaces yet; its addresses are those of the first link.
     pub fn new(lab: &str, number: usize) -> Result<Node> {
+        Node::on_link(lab, number, 1)
+    }
+
+    /// The same for link 1 or 2.
+    pub fn on_link(lab: &str, number: usize, link: usize) -> Result<Node> {
         let name = format!("node{number}");
         Ok(Node {
             machine: Machine::new(&format!("{lab}-{name}"))?,
             name,
             number,
+            link,
         })
     }
 
     /// IPv4 and IPv6 address.
     pub fn addresses(&self) -> [String; 2] {
-        [
-            format!("192.0.2.{}", self.number),
-            format!("2001:db8:2::{}", self.number),
-        ]
+        LINKS[self.link - 1].map(|net| format!("{net}{}", self.number))
     }
 
     /// IPv4 and IPv6 pod CIDR.
@@ -262,6 +273,15 @@ impl Node {
             ("CNI_ARGS", &arguments),
         ];
         self.call_plugin("slash32", &environment, request.to_string().as_bytes())
+    }
+
+    /// How long the last operation of the plugin took, by its own line in the operation log: from the program's first
+    /// line to its answer.
+    pub fn last_operation_ms(&self) -> Result<f64> {
+        let text =
+            std::fs::read_to_string(self.machine.folder("/run/slash32").join("operations.jsonl"))?;
+        let last: Value = serde_json::from_str(text.lines().last().context("no operation yet")?)?;
+        Ok(last["durationUs"].as_f64().context("no durationUs")? / 1e3)
     }
 
     /// What of ours is on this node: links, routes of protocol 32 to pods, claims, records, elements.

@@ -21,3 +21,16 @@ pub fn until(
         std::thread::sleep(Duration::from_millis(2));
     }
 }
+
+/// Seconds of the day in a line of `ip -ts monitor`: "[2026-11-21T08:14:04.123456] ...".
+pub fn seconds_of_day(line: &str) -> Option<f64> {
+    let clock = line
+        .strip_prefix('[')?
+        .split(']')
+        .next()?
+        .split('T')
+        .nth(1)?;
+    clock.split(':').try_fold(0.0, |sum, part| {
+        Some(sum * 60.0 + part.parse::<f64>().ok()?)
+    })
+}

@@ -305,9 +305,8 @@ fn an_address_of_two_records_or_without_a_link_is_left_alone() {
     assert!(compute_pod_routes(&both, &facts, &SeenRoutes::new(), late).is_empty());
 }
 
-#[test]
-fn only_host_routes_on_pods_links_are_the_plugins() {
-    let info = |dst: &str, dev| RouteInfo {
+fn pod_route(dst: &str, dev: u32) -> RouteInfo {
+    RouteInfo {
         spec: RouteSpec {
             key: RouteKey::main(dst.parse().unwrap()),
             kind: RouteKind::Unicast,
@@ -320,18 +319,22 @@ fn only_host_routes_on_pods_links_are_the_plugins() {
         protocol: 32,
         scope: 253,
         usable: true,
-    };
-    assert!(is_pod_route(&info("10.244.0.5/32", 9), &facts()));
-    assert!(!is_pod_route(&info("10.244.0.5/32", 2), &facts()));
-    assert!(!is_pod_route(&info("10.244.0.0/24", 9), &facts()));
+    }
+}
+
+#[test]
+fn only_host_routes_on_pods_links_are_the_plugins() {
+    assert!(is_pod_route(&pod_route("10.244.0.5/32", 9), &facts()));
+    assert!(!is_pod_route(&pod_route("10.244.0.5/32", 2), &facts()));
+    assert!(!is_pod_route(&pod_route("10.244.0.0/24", 9), &facts()));
 }
 
 /// A pod that is attached between the look at the links and the look at the routes must not lose its route.
 #[test]
 fn a_host_route_on_a_link_that_is_newer_than_the_facts_is_left_alone() {
     assert!(!facts().links.contains_key(&4711));
-    assert!(is_pod_route(&info("10.244.0.5/32", 4711), &facts()));
-    assert!(!is_pod_route(&info("10.244.0.0/24", 4711), &facts()));
+    assert!(is_pod_route(&pod_route("10.244.0.5/32", 4711), &facts()));
+    assert!(!is_pod_route(&pod_route("10.244.0.0/24", 4711), &facts()));
 }
 
 // ===== host ports =====

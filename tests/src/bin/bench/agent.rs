@@ -3,6 +3,7 @@
 use crate::measure::{ms, summarize};
 use crate::setup::Bench;
 use anyhow::{Context, Result, bail};
+use slash32_tests::wait::seconds_of_day;
 use std::fmt::Write as _;
 use std::io::{BufRead, BufReader};
 use std::process::{Child, Command, Stdio};
@@ -132,10 +133,10 @@ fn wait_for_routes(count: usize) -> Result<()> {
     }
 }
 
-/// From the kernel's word that the route is gone to its word that it is back, by `ip monitor`.
+/// Between the two events, by the times at which `ip monitor` was told of them.
 fn measure_repairs(times: usize) -> Result<Vec<Duration>> {
     let mut monitor = Command::new("ip")
-        .args(["-4", "monitor", "route"])
+        .args(["-4", "-ts", "monitor", "route"])
         .stdout(Stdio::piped())
         .spawn()?;
     let mut events =
@@ -153,13 +154,18 @@ fn measure_repairs(times: usize) -> Result<Vec<Duration>> {
         let mut deleted_at = None;
         for event in events.by_ref() {
             let event = event?;
-            match (event.starts_with("Deleted "), event.contains(&destination)) {
-                (true, true) => deleted_at = Some(Instant::now()),
-                (false, true) => break,
+            let at = seconds_of_day(&event).with_context(|| format!("no time in {event:?}"))?;
+            match (event.contains("Deleted "), event.contains(&destination)) {
+                (true, true) => deleted_at = Some(at),
+                (false, true) => {
+                    took.push(Duration::from_secs_f64(
+                        at - deleted_at.context("the deletion was not seen")?,
+                    ));
+                    break;
+                }
                 _ => {}
             }
         }
-        took.push(deleted_at.context("the deletion was not seen")?.elapsed());
         std::thread::sleep(Duration::from_millis(100));
     }
     monitor.kill()?;

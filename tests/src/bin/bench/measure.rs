@@ -11,8 +11,6 @@ pub(crate) struct Cost {
     pub(crate) wall: Duration,
     /// User and system time of the process and the children that it waited for.
     pub(crate) cpu: Duration,
-    /// The largest single process, KiB.
-    pub(crate) peak_rss_kib: u64,
 }
 
 impl std::ops::Add for Cost {
@@ -21,7 +19,6 @@ impl std::ops::Add for Cost {
         Cost {
             wall: self.wall + other.wall,
             cpu: self.cpu + other.cpu,
-            peak_rss_kib: self.peak_rss_kib.max(other.peak_rss_kib),
         }
     }
 }
@@ -43,23 +40,16 @@ pub(crate) fn run_process(command: &mut Command, stdin: &[u8]) -> Result<(String
     if let Some(mut pipe) = child.stdout.take() {
         pipe.read_to_string(&mut output)?;
     }
-    let (status, cpu, peak_rss_kib) = wait_with_usage(child.id())?;
+    let (status, cpu) = wait_with_usage(child.id())?;
     let wall = started.elapsed();
     if status != 0 {
         bail!("{name} ended with wait status {status}: {output}");
     }
-    Ok((
-        output,
-        Cost {
-            wall,
-            cpu,
-            peak_rss_kib,
-        },
-    ))
+    Ok((output, Cost { wall, cpu }))
 }
 
 /// wait4(2), since std's wait tells no resource usage.
-fn wait_with_usage(pid: u32) -> Result<(i32, Duration, u64)> {
+fn wait_with_usage(pid: u32) -> Result<(i32, Duration)> {
     let mut status = 0;
     // SAFETY: rusage is plain data for which all zeros is a valid value.
     let mut usage: libc::rusage = unsafe { std::mem::zeroed() };
@@ -72,11 +62,7 @@ fn wait_with_usage(pid: u32) -> Result<(i32, Duration, u64)> {
     let time = |t: libc::timeval| {
         Duration::from_secs(t.tv_sec as u64) + Duration::from_micros(t.tv_usec as u64)
     };
-    Ok((
-        status,
-        time(usage.ru_utime) + time(usage.ru_stime),
-        usage.ru_maxrss as u64,
-    ))
+    Ok((status, time(usage.ru_utime) + time(usage.ru_stime)))
 }
 
 /// Median, 95th percentile and minimum of what was measured.

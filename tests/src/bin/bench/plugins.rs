@@ -52,7 +52,7 @@ pub(crate) fn run(bench: &Bench) -> Result<()> {
         ("DEL", |s| &s.del),
     ] {
         println!(
-            "\n{verb}, {} rounds            median ms     p95     min   CPU ms  peak KiB   x floor   x ptp",
+            "\n{verb}, {} rounds            median ms     p95     min   CPU ms   x floor   x ptp",
             bench.options.rounds
         );
         for (way, of_way) in Way::ALL.iter().zip(&samples) {
@@ -70,7 +70,42 @@ pub(crate) fn run(bench: &Bench) -> Result<()> {
         median_ratio(&walls(1, |s| &s.del), &walls(0, |s| &s.del)),
         median_ratio(&walls(3, |s| &s.del), &walls(0, |s| &s.del))
     );
+    print_peaks(bench)
+}
+
+/// One more ADD each, every plugin started by a parent that is smaller than any of them.
+fn print_peaks(bench: &Bench) -> Result<()> {
+    println!("\nPeak memory of an ADD (the largest process of the chain)");
+    for way in [
+        Way::Slash32,
+        Way::Slash32HostPort,
+        Way::Ptp,
+        Way::PtpPortmap,
+    ] {
+        let pod = PodNetns::new("bench-pod")?;
+        run_chain(bench, way, "ADD", &pod, Launch::Measured)?;
+        let mut largest = 0;
+        for conf in configurations(way) {
+            let peak =
+                std::fs::read_to_string(peak_file(conf["type"].as_str().unwrap_or_default()))?;
+            largest = largest.max(peak.trim().parse::<u64>()?);
+        }
+        run_chain(bench, way, "DEL", &pod, Launch::Direct)?;
+        println!("{:<28} {largest:>9} KiB", way.label());
+    }
     Ok(())
+}
+
+/// How a plugin is started.
+#[derive(Clone, Copy)]
+enum Launch {
+    Direct,
+    /// By the launcher that writes the peak RSS to [`peak_file`].
+    Measured,
+}
+
+fn peak_file(plugin: &str) -> String {
+    format!("/run/peak.{plugin}")
 }
 
 fn walls(costs: &[Cost]) -> Vec<Duration> {
@@ -80,19 +115,13 @@ fn walls(costs: &[Cost]) -> Vec<Duration> {
 fn print_row(way: Way, costs: &[Cost], floor: &[Cost], ptp: &[Cost]) {
     let wall = summarize(walls(costs));
     let cpu = summarize(costs.iter().map(|cost| cost.cpu).collect());
-    let rss = costs
-        .iter()
-        .map(|cost| cost.peak_rss_kib)
-        .max()
-        .unwrap_or_default();
     println!(
-        "{:<28} {:>9.2} {:>8.2} {:>7.2} {:>8.2} {:>9} {:>9.2} {:>7.2}",
+        "{:<28} {:>9.2} {:>8.2} {:>7.2} {:>8.2} {:>9.2} {:>7.2}",
         way.label(),
         ms(wall.median),
         ms(wall.p95),
         ms(wall.min),
         ms(cpu.median),
-        rss,
         median_ratio(&walls(costs), &walls(floor)),
         median_ratio(&walls(costs), &walls(ptp)),
     );
@@ -105,7 +134,7 @@ fn run_rounds(bench: &Bench) -> Result<Vec<Samples>> {
             // Another order each round (5 is prime), so that nobody always follows the same neighbour.
             let position = (turn * (1 + round % 4) + round) % Way::ALL.len();
             let way = Way::ALL[position];
-            let (add, del) = attach_and_detach(bench, way, round)
+            let (add, del) = attach_and_detach(bench, way)
                 .with_context(|| format!("{} in round {round}", way.label()))?;
             samples[position].add.push(add);
             samples[position].del.push(del);
@@ -115,14 +144,14 @@ fn run_rounds(bench: &Bench) -> Result<Vec<Samples>> {
 }
 
 /// One pod's life: namespace, ADD (looked at), DEL (looked at). Only ADD and DEL are timed.
-fn attach_and_detach(bench: &Bench, way: Way, round: usize) -> Result<(Cost, Cost)> {
+fn attach_and_detach(bench: &Bench, way: Way) -> Result<(Cost, Cost)> {
     let pod = PodNetns::new("bench-pod")?;
     let add = match way {
         Way::Floor => floor(
             bench,
             &["add", &pod.path(), "s32floor", "eth0", "10.244.9.9"],
         )?,
-        _ => run_chain(bench, way, "ADD", &pod, round)?,
+        _ => run_chain(bench, way, "ADD", &pod, Launch::Direct)?,
     };
     let present = Command::new("ip")
         .args([
@@ -141,7 +170,7 @@ fn attach_and_detach(bench: &Bench, way: Way, round: usize) -> Result<(Cost, Cos
     }
     let del = match way {
         Way::Floor => floor(bench, &["del", "s32floor"])?,
-        _ => run_chain(bench, way, "DEL", &pod, round)?,
+        _ => run_chain(bench, way, "DEL", &pod, Launch::Direct)?,
     };
     if Command::new("ip")
         .args(["-n", "bench-pod", "link", "show", "eth0"])
@@ -159,7 +188,7 @@ fn floor(bench: &Bench, arguments: &[&str]) -> Result<Cost> {
 }
 
 /// The plugins of a chain one after another, as a runtime executes them; DEL in reverse.
-fn run_chain(bench: &Bench, way: Way, verb: &str, pod: &PodNetns, round: usize) -> Result<Cost> {
+fn run_chain(bench: &Bench, way: Way, verb: &str, pod: &PodNetns, launch: Launch) -> Result<Cost> {
     let mut chain = configurations(way);
     if verb == "DEL" {
         chain.reverse();
@@ -180,7 +209,7 @@ fn run_chain(bench: &Bench, way: Way, verb: &str, pod: &PodNetns, round: usize) 
             &bench.options.reference
         };
         let (output, cost) = run_process(
-            &mut plugin_command(folder, &plugin, verb, pod, round),
+            &mut plugin_command(bench, folder, &plugin, verb, pod, launch),
             conf.to_string().as_bytes(),
         )?;
         total = total + cost;
@@ -190,18 +219,27 @@ fn run_chain(bench: &Bench, way: Way, verb: &str, pod: &PodNetns, round: usize) 
 }
 
 fn plugin_command(
+    bench: &Bench,
     folder: &Path,
     plugin: &str,
     verb: &str,
     pod: &PodNetns,
-    round: usize,
+    launch: Launch,
 ) -> Command {
-    let mut command = Command::new(folder.join(plugin));
+    let program = folder.join(plugin);
+    let mut command = match launch {
+        Launch::Direct => Command::new(program),
+        Launch::Measured => {
+            let mut command = Command::new(&bench.options.floor);
+            command.args(["peak", &peak_file(plugin)]).arg(program);
+            command
+        }
+    };
     command
         .env_clear()
         .env("PATH", std::env::var_os("PATH").unwrap_or_default())
         .env("CNI_COMMAND", verb)
-        .env("CNI_CONTAINERID", format!("bench-{round}"))
+        .env("CNI_CONTAINERID", "bench")
         .env("CNI_NETNS", pod.path())
         .env("CNI_IFNAME", "eth0")
         .env("CNI_PATH", folder)

@@ -17,7 +17,14 @@ use anyhow::{Context, Result};
 use slash32_tests::enter;
 use std::process::ExitCode;
 
-fn main() -> Result<ExitCode> {
+fn main() -> ExitCode {
+    demonstrate().unwrap_or_else(|error| {
+        eprintln!("demo: {error:#}");
+        ExitCode::FAILURE
+    })
+}
+
+fn demonstrate() -> Result<ExitCode> {
     enter::enter().context(
         "the demo needs namespaces: run it as root, or allow unprivileged user namespaces",
     )?;

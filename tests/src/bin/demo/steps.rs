@@ -7,6 +7,7 @@ use slash32_tests::machine::{Machine, Running};
 use slash32_tests::pod::Pod;
 use slash32_tests::traffic::{Server, Stream, ask_tcp, ask_udp, ping};
 use slash32_tests::wait;
+use std::io::{BufRead, BufReader};
 use std::time::{Duration, Instant};
 
 /// The service port in pods and on the internet host.
@@ -46,15 +47,15 @@ pub(crate) fn prepare(table: &mut Table) -> Result<Stage> {
     let mut pods = Vec::new();
     for node in &lab.nodes {
         for role in ["a", "b"] {
-            let started = Instant::now();
             let pod = node.add_pod(&format!("{role}{}", node.number))?;
+            let seen = format!(
+                "{:<40} {:.1} ms",
+                pod.addresses().join("  "),
+                node.last_operation_ms()?
+            );
             table.row(
                 &format!("CNI ADD of pod {} on {}", pod.name, node.name),
-                Ok(format!(
-                    "{:<40} {:.1} ms",
-                    pod.addresses().join("  "),
-                    ms(started.elapsed())
-                )),
+                Ok(seen),
             );
             pods.push(pod);
         }
@@ -280,15 +281,14 @@ fn route_deleted(stage: &Stage, table: &mut Table) {
     table.row("all nftables rules flushed by hand", relaid());
 }
 
-/// Milliseconds between the kernel's two events, as `ip monitor` prints them.
+/// Milliseconds between the two events, by the times at which `ip monitor` was told of them.
 fn monitored_repair(node: &Machine, family: &str, prefix: &str) -> Result<f64> {
-    use std::io::BufRead;
     let mut command = node.command("ip");
     command
         .args([family, "-ts", "monitor", "route"])
         .stdout(std::process::Stdio::piped());
     let mut monitor = node.start(&mut command)?;
-    let mut lines = std::io::BufReader::new(
+    let lines = BufReader::new(
         monitor
             .child
             .stdout
@@ -299,14 +299,16 @@ fn monitored_repair(node: &Machine, family: &str, prefix: &str) -> Result<f64> {
     std::thread::sleep(Duration::from_millis(200));
     node.run(&["ip", family, "route", "del", prefix])?;
     let mut deleted = None;
-    for line in lines.by_ref() {
+    for line in lines {
         let line = line?;
         if !line.contains(prefix) {
             continue;
         }
+        let at = wait::seconds_of_day(&line).with_context(|| format!("no time in {line:?}"))?;
         match (line.contains("Deleted "), deleted) {
-            (true, _) => deleted = Some(Instant::now()),
-            (false, Some(at)) => return Ok(ms(Instant::elapsed(&at))),
+            (true, _) => deleted = Some(at),
+            // Midnight aside.
+            (false, Some(before)) => return Ok((at - before) * 1e3),
             (false, None) => {}
         }
     }
