@@ -16,6 +16,7 @@
 
 pub mod enter;
 pub mod lab;
+pub mod libcni;
 pub mod machine;
 pub mod node;
 pub mod nodes_file;
