@@ -6,38 +6,15 @@ use cni_spec::error::{CniError, ErrorCode};
 use cni_spec::request::{Environment, NetConf, Refusal};
 use cni_spec::result::CniResult;
 use cni_spec::version::SpecVersion;
-use std::io::{Read, Write};
+use std::io::Write;
 use std::process::ExitCode;
-
-/// A configuration with its prevResult is a few KiB; more than this is a mistake or an attack.
-const STDIN_LIMIT: u64 = 16 << 20;
 
 /// VERSION and the about line must work with any stdin, also one that nobody closes (V1, G2).
 pub(crate) fn read_stdin(environment: &Environment) -> Result<Vec<u8>, Refusal> {
-    let mut text = Vec::new();
-    if environment.command.is_none() {
-        return Ok(text);
+    match environment.command {
+        None => Ok(Vec::new()),
+        Some(_) => cni_spec::request::read_stdin(std::io::stdin()),
     }
-    let refuse = |code, msg: String| Refusal {
-        error: CniError::new(code, msg),
-        version: SpecVersion::NEWEST,
-    };
-    std::io::stdin()
-        .take(STDIN_LIMIT + 1)
-        .read_to_end(&mut text)
-        .map_err(|error| {
-            refuse(
-                ErrorCode::Io,
-                format!("read the network configuration from stdin: {error}"),
-            )
-        })?;
-    if text.len() as u64 > STDIN_LIMIT {
-        return Err(refuse(
-            ErrorCode::Decode,
-            format!("stdin holds more than {STDIN_LIMIT} bytes: not a network configuration"),
-        ));
-    }
-    Ok(text)
 }
 
 /// A panic must not leave a runtime without an answer: it becomes error 999 (G14).

@@ -2,7 +2,7 @@
 //! same environment but for CNI_COMMAND, same stdin, its stderr passed through.
 
 use crate::error::Error;
-use cni_spec::error::{CniError, ErrorCode};
+use cni_spec::error::CniError;
 use cni_spec::request::{Environment, search_path};
 use cni_spec::result::CniResult;
 use cni_spec::version::SpecVersion;
@@ -134,34 +134,12 @@ fn end(child: &mut Child) {
 
 /// Its error document with its own code; an opaque failure keeps what it printed.
 fn read_error(plugin: &str, command: &str, answer: &[u8], status: String) -> Error {
-    let document: Option<Value> = serde_json::from_slice(answer).ok();
-    let text = |key: &str| {
-        document
-            .as_ref()
-            .and_then(|d| d.get(key))
-            .and_then(Value::as_str)
-            .filter(|t| !t.is_empty())
-            .map(str::to_owned)
-    };
-    match (
-        document
-            .as_ref()
-            .and_then(|d| d.get("code"))
-            .and_then(Value::as_u64),
-        text("msg"),
-    ) {
-        (Some(number), Some(msg)) => {
-            let code = u32::try_from(number)
-                .ok()
-                .and_then(code_of)
-                .unwrap_or(ErrorCode::Internal);
-            Error::Delegated(CniError {
-                code,
-                msg: format!("IPAM plugin {plugin}: {msg}"),
-                details: text("details"),
-            })
-        }
-        _ => Error::Delegate {
+    match CniError::from_json(answer) {
+        Some(error) => Error::Delegated(CniError {
+            msg: format!("IPAM plugin {plugin}: {}", error.msg),
+            ..error
+        }),
+        None => Error::Delegate {
             plugin: plugin.into(),
             reason: format!(
                 "{command} failed ({status}) and printed no error document: {:?}",
@@ -169,31 +147,4 @@ fn read_error(plugin: &str, command: &str, answer: &[u8], status: String) -> Err
             ),
         },
     }
-}
-
-/// A plugin's number back to its code; plugin-specific ones (>= 100) stay what they are.
-fn code_of(number: u32) -> Option<ErrorCode> {
-    use ErrorCode::{
-        Decode, IncompatibleVersion, Internal, InvalidConfig, InvalidEnvironment, InvalidNetns, Io,
-        LimitedConnectivity, NotAvailable, Plugin, TryAgainLater, UnknownContainer,
-        UnsupportedField,
-    };
-    let known = [
-        IncompatibleVersion,
-        UnsupportedField,
-        UnknownContainer,
-        InvalidEnvironment,
-        Io,
-        Decode,
-        InvalidConfig,
-        InvalidNetns,
-        TryAgainLater,
-        NotAvailable,
-        LimitedConnectivity,
-        Internal,
-    ];
-    known
-        .into_iter()
-        .find(|code| code.number() == number)
-        .or((number >= 100).then_some(Plugin(number)))
 }

@@ -92,7 +92,7 @@ impl Error {
             Error::AgentNotReady { .. } | Error::Unavailable { .. } => ErrorCode::NotAvailable,
             Error::Delegated(inner) | Error::Protocol(inner) => inner.code,
             Error::State(inner) => state_code(inner),
-            Error::Ipam(inner) => ipam_code(inner),
+            Error::Ipam(inner) => inner.code(),
             // The first is the one that the others followed from.
             Error::Several(errors) => errors.first().map_or(ErrorCode::Internal, Error::code),
         }
@@ -117,14 +117,5 @@ fn state_code(error: &StateError) -> ErrorCode {
     match error {
         StateError::LockTimeout { .. } => ErrorCode::TryAgainLater,
         _ => ErrorCode::Io,
-    }
-}
-
-fn ipam_code(error: &IpamError) -> ErrorCode {
-    match error {
-        IpamError::Exhausted { .. } => ErrorCode::TryAgainLater,
-        IpamError::Unfulfillable { .. } | IpamError::Config { .. } => ErrorCode::InvalidConfig,
-        IpamError::State(inner) => state_code(inner),
-        _ => ErrorCode::Plugin(105),
     }
 }

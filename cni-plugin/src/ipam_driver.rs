@@ -36,15 +36,9 @@ pub(crate) enum IpamDriver<'a> {
     },
 }
 
-/// `ipam.dataDir` where it is set.
+/// `ipam.dataDir` where it is set and usable; ADD refuses one that is not.
 pub(crate) fn configured_data_dir(conf: &NetConf) -> Option<PathBuf> {
-    let dir = conf
-        .ipam
-        .iter()
-        .find(|(key, _)| key.eq_ignore_ascii_case("dataDir"))?
-        .1
-        .as_str()?;
-    Some(PathBuf::from(dir)).filter(|dir| dir.is_absolute())
+    IpamConfig::find_data_dir(&conf.ipam).ok().flatten()
 }
 
 impl<'a> IpamDriver<'a> {
@@ -180,7 +174,7 @@ fn add_own(ipam: &Ipam, key: &AttachmentKey, attachment: &Attachment) -> Result<
     if config.sets.is_empty() {
         return Err(Error::NoRanges);
     }
-    let allocation = ipam.allocate(key, &config, &requested_addresses(attachment)?)?;
+    let allocation = ipam.allocate(key, &config, &attachment.requested_ips())?;
     Ok(Assigned {
         addresses: allocation
             .leases
@@ -195,28 +189,6 @@ fn add_own(ipam: &Ipam, key: &AttachmentKey, attachment: &Attachment) -> Result<
         dns: Dns::default(),
         fresh: allocation.fresh,
     })
-}
-
-/// The `ips` capability, else args.cni.ips, else CNI_ARGS IP= (A11, I7): the first that is there.
-fn requested_addresses(attachment: &Attachment) -> Result<Vec<IpAddr>, Error> {
-    let conf = &attachment.conf;
-    if !conf.runtime_config.ips.is_empty() {
-        return Ok(conf.runtime_config.ips.iter().map(IpNetwork::ip).collect());
-    }
-    if conf.args_ips.is_empty() {
-        return Ok(attachment.args.ip.clone());
-    }
-    conf.args_ips
-        .iter()
-        .map(|text| {
-            let bare = text.split('/').next().unwrap_or(text);
-            bare.parse().map_err(|_| Error::Config {
-                key: "args.cni.ips",
-                value: text.clone(),
-                reason: "must be IP addresses, for example \"10.244.1.7\"".into(),
-            })
-        })
-        .collect()
 }
 
 /// Another plugin's answer. Its prefix lengths and gateways describe a shared link; a pod of

@@ -55,14 +55,14 @@ impl IpamError {
 }
 
 /// The code of [`IpamError::Unfulfillable`]: ours, since the specification has none for it (G16).
-pub const UNFULFILLABLE_CODE: u32 = 100;
+pub const UNFULFILLABLE_CODE: u32 = 106;
 /// The code of [`IpamError::NoClaim`].
-pub const NO_CLAIM_CODE: u32 = 101;
+pub const NO_CLAIM_CODE: u32 = 105;
 
-impl From<IpamError> for CniError {
-    /// The CNI code of each error (G16): 11 where a later try may succeed, 7 for the configuration, 5 for files.
-    fn from(error: IpamError) -> CniError {
-        let code = match &error {
+impl IpamError {
+    /// The CNI code (G16): 11 where a later try may succeed, 7 for the configuration, 5 for files.
+    pub fn code(&self) -> ErrorCode {
+        match self {
             IpamError::Exhausted { .. } | IpamError::State(StateError::LockTimeout { .. }) => {
                 ErrorCode::TryAgainLater
             }
@@ -70,7 +70,12 @@ impl From<IpamError> for CniError {
             IpamError::Config { .. } => ErrorCode::InvalidConfig,
             IpamError::NoClaim { .. } => ErrorCode::Plugin(NO_CLAIM_CODE),
             IpamError::State(_) => ErrorCode::Io,
-        };
-        CniError::new(code, error.to_string())
+        }
+    }
+}
+
+impl From<IpamError> for CniError {
+    fn from(error: IpamError) -> CniError {
+        CniError::new(error.code(), error.to_string())
     }
 }

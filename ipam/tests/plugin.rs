@@ -115,13 +115,13 @@ fn verbs_follow_an_attachment_from_add_to_gc() {
     let result = run("ADD", "a", &conf).json();
     let check = with(conf.clone(), "prevResult", result.clone());
     run("CHECK", "a", &check).nothing();
-    assert_eq!(run("CHECK", "b", &check).code(), 101);
+    assert_eq!(run("CHECK", "b", &check).code(), 105);
     let other = with(
         conf.clone(),
         "prevResult",
         json!({"cniVersion": "1.1.0", "ips": [{"address": "10.1.0.6/29"}]}),
     );
-    assert_eq!(run("CHECK", "a", &other).code(), 101);
+    assert_eq!(run("CHECK", "a", &other).code(), 105);
 
     run("ADD", "b", &conf).json();
     let gc = finish(start("GC", "", &[], &conf.to_string()));
@@ -138,7 +138,7 @@ fn verbs_follow_an_attachment_from_add_to_gc() {
         &with(conf.clone(), "cni.dev/valid-attachments", valid),
     )
     .nothing();
-    assert_eq!(run("CHECK", "a", &check).code(), 101);
+    assert_eq!(run("CHECK", "a", &check).code(), 105);
     run("DEL", "a", &conf).nothing();
     run("DEL", "b", &conf).nothing();
     run("DEL", "b", &conf).nothing();
@@ -195,7 +195,7 @@ fn errors_have_their_codes_g16() {
         &[("CNI_ARGS", "IP=10.1.0.1")],
         &tiny.to_string(),
     ));
-    assert_eq!(requested.code(), 100);
+    assert_eq!(requested.code(), 106);
     assert!(requested.stdout.contains("gateway"), "{}", requested.stdout);
     assert_eq!(run("add", "c", &tiny).code(), 4);
     assert_eq!(run("ADD", "../c", &tiny).code(), 4);
