@@ -23,6 +23,7 @@ pub mod nodes_file;
 pub mod pod;
 pub mod programs;
 pub mod site;
+pub mod strace;
 pub mod suite;
 pub mod traffic;
 pub mod wait;
