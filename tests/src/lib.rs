@@ -15,6 +15,7 @@
 //! ```
 
 pub mod enter;
+pub mod http;
 pub mod lab;
 pub mod libcni;
 pub mod machine;
