@@ -137,10 +137,15 @@ impl Lab {
 
     /// One agent on each node, all of them ready.
     pub fn start_agents(&self) -> Result<Vec<Running>> {
+        self.start_agents_with(&[])
+    }
+
+    /// The same with further arguments.
+    pub fn start_agents_with(&self, arguments: &[&str]) -> Result<Vec<Running>> {
         let agents: Vec<Running> = self
             .nodes
             .iter()
-            .map(Node::spawn_agent)
+            .map(|node| node.spawn_agent_with(arguments))
             .collect::<Result<_>>()?;
         self.nodes
             .iter()

@@ -15,7 +15,9 @@
 //! ```
 
 pub mod enter;
+pub mod http;
 pub mod lab;
+pub mod libcni;
 pub mod machine;
 pub mod node;
 pub mod nodes_file;

@@ -3,7 +3,7 @@
 use crate::machine::{Machine, Outcome, Running, finish};
 use crate::nodes_file::NodeEntry;
 use crate::pod::Pod;
-use crate::{programs, wait};
+use crate::{http, programs, wait};
 use anyhow::{Context, Result, bail};
 use serde_json::{Value, json};
 use std::path::PathBuf;
@@ -125,7 +125,64 @@ impl Node {
         .with_context(|| format!("log of the agent:\n{}", self.agent_log()))
     }
 
-    fn conflist_path(&self) -> PathBuf {
+    /// Runs the agent with these arguments to its end: `uninstall`, `run --once`, a wrong setting.
+    pub fn run_agent(&self, arguments: &[&str]) -> Result<Outcome> {
+        let mut command = self.agent_command()?;
+        command.args(arguments);
+        finish(command, b"", crate::machine::PATIENCE)
+    }
+
+    /// Status and text of one of the agent's HTTP paths.
+    pub fn ask_agent(&self, path: &str) -> Result<(u16, String)> {
+        http::get(&self.machine, "127.0.0.1:9532", path)
+    }
+
+    /// Until an agent that was just started tells that its first pass is done. Unlike [`Node::wait_ready`] it
+    /// is not satisfied by what an agent before it left.
+    pub fn wait_converged(&self) -> Result<Duration> {
+        wait::until(
+            &format!("/readyz of {} says ready", self.name),
+            Duration::from_secs(20),
+            || {
+                Ok(self
+                    .ask_agent("/readyz")
+                    .is_ok_and(|(status, _)| status == 200))
+            },
+        )
+        .with_context(|| format!("log of the agent:\n{}", self.agent_log()))
+    }
+
+    /// Until /readyz holds `text`.
+    pub fn wait_told(&self, text: &str) -> Result<Duration> {
+        wait::until(
+            &format!("/readyz of {} tells {text:?}", self.name),
+            Duration::from_secs(10),
+            || {
+                Ok(self
+                    .ask_agent("/readyz")
+                    .is_ok_and(|(_, told)| told.contains(text)))
+            },
+        )
+        .with_context(|| format!("it tells: {:?}", self.ask_agent("/readyz")))
+    }
+
+    /// Our routes to podCIDRs, both families, as `ip route` prints them; routes to pods are left out.
+    pub fn routes(&self) -> Result<String> {
+        let mut routes = String::new();
+        for family in ["-4", "-6"] {
+            let text = self
+                .machine
+                .read(&["ip", family, "route", "show", "proto", "32"])?;
+            for line in text.lines().filter(|line| !line.contains("dev s32")) {
+                routes.push_str(line.trim());
+                routes.push('\n');
+            }
+        }
+        Ok(routes)
+    }
+
+    /// Where the conflist is that the agent writes.
+    pub fn conflist_path(&self) -> PathBuf {
         self.machine
             .folder("/etc/cni/net.d")
             .join("10-slash32.conflist")
@@ -157,6 +214,20 @@ impl Node {
         let mut request = self.request()?;
         // As containerd spells it (X2): capitals, and an empty HostIP.
         request["runtimeConfig"] = json!({"portMappings": ports.iter().map(|(host, container, protocol)| json!({"HostPort": host, "ContainerPort": container, "Protocol": protocol, "HostIP": ""})).collect::<Vec<_>>()});
+        Pod::add(self, name, request)
+    }
+
+    /// A pod with one host port of both protocols at one address of the node ("" for any).
+    pub fn add_pod_with_host_ip(
+        &self,
+        name: &str,
+        host_ip: &str,
+        host_port: u16,
+        container_port: u16,
+    ) -> Result<Pod> {
+        let mut request = self.request()?;
+        let mappings = ["tcp", "udp"].map(|protocol| json!({"HostPort": host_port, "ContainerPort": container_port, "Protocol": protocol, "HostIP": host_ip}));
+        request["runtimeConfig"] = json!({ "portMappings": mappings });
         Pod::add(self, name, request)
     }
 

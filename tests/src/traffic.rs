@@ -106,6 +106,38 @@ pub fn ask_udp(from: &Machine, to: &str, port: u16) -> Result<String> {
     .with_context(|| format!("from {}", from.name))
 }
 
+/// Asks by TCP and by UDP; an error unless the server saw `seen` both times.
+pub fn expect_seen(from: &Machine, to: &str, port: u16, seen: &str) -> Result<()> {
+    for (protocol, answer) in [
+        ("tcp", ask_tcp(from, to, port)?),
+        ("udp", ask_udp(from, to, port)?),
+    ] {
+        if answer != seen {
+            bail!(
+                "{protocol} from {} to {to} port {port}: the server saw {answer}, not {seen}",
+                from.name
+            );
+        }
+    }
+    Ok(())
+}
+
+/// An error if anybody answers by TCP or by UDP.
+pub fn expect_silence(from: &Machine, to: &str, port: u16) -> Result<()> {
+    for (protocol, answer) in [
+        ("tcp", ask_tcp(from, to, port)),
+        ("udp", ask_udp(from, to, port)),
+    ] {
+        if let Ok(seen) = answer {
+            bail!(
+                "{protocol} from {} to {to} port {port} was answered, to {seen}",
+                from.name
+            );
+        }
+    }
+    Ok(())
+}
+
 fn unspecified(address: SocketAddr) -> &'static str {
     if address.is_ipv6() { "::" } else { "0.0.0.0" }
 }

@@ -4,7 +4,7 @@
 //! changes by itself: elements, counters, use counts, generation numbers. Who calls: the agent, on an event and by its timer.
 
 use super::Nfnetlink;
-use crate::error::Result;
+use crate::error::{KernelError, Result};
 use crate::names::NFT_TABLE;
 use crate::nfnetlink::{HEADER, NFPROTO_INET, SUBSYS_NFTABLES, push};
 use crate::wire::attribute::{Attribute, Attributes, put_string};
@@ -52,11 +52,40 @@ const OBJECTS: [Kind; 3] = [
 ];
 
 const NAME_OF_TABLE: u16 = 1;
+/// `NFT_MSG_NEWGEN`, `NFT_MSG_GETGEN`, `NFTA_GEN_ID`.
+const NEW_GENERATION: u16 = SUBSYS_NFTABLES << 8 | 15;
+const GET_GENERATION: u16 = SUBSYS_NFTABLES << 8 | 16;
+const GENERATION_ID: u16 = 1;
 const EXPR_NAME: u16 = 1;
 /// Expressions that count while packets pass.
 const COUNTING: [&str; 4] = ["counter", "quota", "last", "connlimit"];
 
 impl Nfnetlink {
+    /// How many nftables transactions, anybody's, this namespace has seen: one more after each. Tells whether what was read
+    /// since is of one's own transaction alone.
+    pub fn ruleset_generation(&mut self) -> Result<u32> {
+        let what = || "read the generation of the nftables ruleset";
+        let mut batch = Batch::new();
+        push(&mut batch, GET_GENERATION, 0, 0, |_| {});
+        let mut generation = None;
+        let refused = self
+            .channel
+            .exchange(&mut batch, &mut |_, message| {
+                if message.kind == NEW_GENERATION {
+                    let id = Attributes::after(message.payload, HEADER).find_kind(GENERATION_ID);
+                    generation = id.and_then(|id| id.be32());
+                }
+            })
+            .map_err(|refusal| refusal.during(what()))?;
+        if let Some((_, refusal)) = refused.into_iter().next() {
+            return Err(refusal.during(what()));
+        }
+        generation.ok_or_else(|| {
+            let silent = std::io::Error::from(std::io::ErrorKind::InvalidData);
+            KernelError::from_io(what(), &silent)
+        })
+    }
+
     /// A number for our table's chains, rules, sets and maps without their elements; `None`: there is no such table.
     pub fn table_fingerprint(&mut self) -> Result<Option<u64>> {
         let mut hash = Fnv::new();

@@ -17,6 +17,10 @@ pub(crate) const TRIALS: &[Case] = &[
         "table::a_failing_script_changes_nothing_and_says_why",
         a_failing_script,
     ),
+    (
+        "table::the_generation_counts_transactions_and_nothing_else",
+        the_generation,
+    ),
 ];
 
 fn the_fingerprint() {
@@ -71,4 +75,23 @@ fn a_failing_script() {
     );
     assert_eq!(run("nft", "list ruleset"), before);
     assert!(nft::version("nft").unwrap().starts_with("nftables v"));
+}
+
+fn the_generation() {
+    let mut nfnetlink = lay_table();
+    let now = || Nfnetlink::open().unwrap().ruleset_generation().unwrap();
+    let first = now();
+    assert_eq!(now(), first, "reading is no transaction");
+    run("nft", "add table inet other");
+    assert_eq!(now(), first + 1, "another owner's");
+    nfnetlink
+        .add_host_ports(&[entry(None, 8080, "10.1.0.5", 80)])
+        .unwrap();
+    assert_eq!(now(), first + 2, "elements");
+    let script =
+        "add table inet slash32\ndelete table inet slash32\ntable inet slash32 {\nchain a { }\n}\n";
+    nft::run_script("nft", script).unwrap();
+    assert_eq!(now(), first + 3, "a script is one, whatever is in it");
+    assert!(nft::run_script("nft", "add rule inet nothing here accept\n").is_err());
+    assert_eq!(now(), first + 3, "a refused one is none");
 }

@@ -15,6 +15,9 @@ use std::time::Duration;
 /// The plugin holds the lock for microseconds; the agent for one run of nft.
 const LOCK_PATIENCE: Duration = Duration::from_secs(5);
 
+/// Another program that writes nftables rules needs a pause of some 30 ms for one of these to be undisturbed.
+const LAY_ATTEMPTS: u32 = 5;
+
 /// What went wrong; the table stands as it was.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum TableError {
@@ -113,8 +116,7 @@ impl Table {
             ports: ports()?,
             ..model.clone()
         };
-        dataplane::nft::run_script(program, &render_table(&model))?;
-        let fingerprint = netfilter.table_fingerprint()?.ok_or(TableError::Vanished)?;
+        let fingerprint = lay_alone(program, netfilter, &render_table(&model))?;
         // The elements are compared with the records each time, not with what was laid.
         self.laid = Some(Laid {
             fingerprint,
@@ -137,6 +139,23 @@ impl Table {
         dataplane::nft::run_script(program, &render_cluster_update(model))?;
         laid.model.cluster.clone_from(&model.cluster);
         Ok(true)
+    }
+}
+
+/// Lays the table and takes its fingerprint. What another program writes between the two would be taken for ours, for
+/// good; so the table is laid again until nobody did. Where somebody never stops writing, the last one has to do.
+fn lay_alone(program: &str, netfilter: &mut Nfnetlink, script: &str) -> Result<u64, TableError> {
+    let mut attempts = 0;
+    loop {
+        let before = netfilter.ruleset_generation()?;
+        dataplane::nft::run_script(program, script)?;
+        let fingerprint = netfilter.table_fingerprint()?;
+        attempts += 1;
+        let alone = netfilter.ruleset_generation()? == before.wrapping_add(1);
+        if alone || attempts == LAY_ATTEMPTS {
+            return fingerprint.ok_or(TableError::Vanished);
+        }
+        tracing::debug!("another program wrote nftables rules meanwhile; laying the table again");
     }
 }
 
