@@ -147,7 +147,7 @@ impl<'a> Job<'a> {
             addresses: plan.addresses.clone(),
             pod_mac: self.mac,
         })?;
-        self.shape(netlink, pair.host_index)?;
+        self.shape(netlink, pair.host_index, undo)?;
         if !ports.is_empty() {
             let record = AttachmentRecord {
                 host_ports: ports,
@@ -174,34 +174,38 @@ impl<'a> Job<'a> {
     ) -> Result<dataplane::link::VethPair, Error> {
         let host_link = self.key.host_link();
         let alias = self.alias();
-        let pair = netlink
-            .create_veth(&VethSpec {
-                host_name: &host_link,
-                host_mac: HOST_MAC,
-                alias: Some(&alias),
-                pod_name: &self.key.ifname,
-                pod_mac: Some(self.mac),
-                pod_netns: self.netns,
-                mtu: plan.mtu,
-            })
-            .map_err(|error| {
-                if error.is_exists() {
-                    Error::AlreadyAttached {
-                        what: error.to_string(),
-                    }
-                } else {
-                    error.into()
-                }
-            })?;
-        // Only now: a link that was there before is somebody else's.
-        undo.register(Step::Link(host_link));
-        Ok(pair)
+        let spec = VethSpec {
+            host_name: &host_link,
+            host_mac: HOST_MAC,
+            alias: Some(&alias),
+            pod_name: &self.key.ifname,
+            pod_mac: Some(self.mac),
+            pod_netns: self.netns,
+            mtu: plan.mtu,
+        };
+        match netlink.create_veth(&spec) {
+            // A link that was there before is somebody else's.
+            Err(error) if error.is_exists() => Err(Error::AlreadyAttached {
+                what: error.to_string(),
+            }),
+            // It takes several messages, and an answer can get lost after the kernel made the link.
+            outcome => {
+                undo.register(Step::Link(host_link));
+                Ok(outcome?)
+            }
+        }
     }
 
-    fn shape(&self, netlink: &mut Netlink, host_index: u32) -> Result<(), Error> {
+    fn shape(
+        &self,
+        netlink: &mut Netlink,
+        host_index: u32,
+        undo: &mut Undo<'a>,
+    ) -> Result<(), Error> {
         let Some(shaping) = shaping_of(&self.attachment.conf) else {
             return Ok(());
         };
+        undo.register(Step::Link(shaper_link(self.key)));
         netlink.apply_shaping(
             host_index,
             &shaper_link(self.key),

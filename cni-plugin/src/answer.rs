@@ -6,7 +6,6 @@ use cni_spec::error::{CniError, ErrorCode};
 use cni_spec::request::{Environment, NetConf, Refusal};
 use cni_spec::result::CniResult;
 use cni_spec::version::SpecVersion;
-use std::io::Write;
 use std::process::ExitCode;
 
 /// VERSION and the about line must work with any stdin, also one that nobody closes (V1, G2).
@@ -81,18 +80,20 @@ fn fail(error: &CniError, version: SpecVersion) -> ExitCode {
     ExitCode::FAILURE
 }
 
-/// A reader that is gone makes the operation a failure: the runtime then calls DEL (G20).
+/// A reader that is gone makes the operation a failure: the runtime then calls DEL (G20). Past the buffer of
+/// std's stdout, which would print once more at exit what was reported as not printed (G13).
 pub(crate) fn print_document(document: &str) -> ExitCode {
-    let mut stdout = std::io::stdout().lock();
-    let written = stdout
-        .write_all(document.as_bytes())
-        .and_then(|()| stdout.write_all(b"\n"))
-        .and_then(|()| stdout.flush());
-    match written {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            eprintln!("slash32: write the answer to stdout: {error}");
-            ExitCode::FAILURE
+    let line = format!("{document}\n");
+    let mut rest = line.as_bytes();
+    while !rest.is_empty() {
+        match nix::unistd::write(std::io::stdout(), rest) {
+            Ok(written) => rest = &rest[written..],
+            Err(nix::errno::Errno::EINTR) => {}
+            Err(error) => {
+                eprintln!("slash32: write the answer to stdout: {error}");
+                return ExitCode::FAILURE;
+            }
         }
     }
+    ExitCode::SUCCESS
 }

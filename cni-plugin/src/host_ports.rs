@@ -101,8 +101,11 @@ pub(crate) fn add(state: &StateDir, record: &AttachmentRecord) -> Result<(), Err
     }
     state.write_record(record)?;
     if let Err(error) = nfnetlink.add_host_ports(&entries) {
-        // Before the lock is given back: else the agent would lay ports that were refused.
-        forget(state, record)?;
+        // A refusal is forgotten before the lock is given back: else the agent would lay these ports. After any other
+        // error they may be in the kernel, and the undo, or DEL, goes by the record.
+        if !matches!(error, HostPortError::Kernel(_)) {
+            forget(state, record)?;
+        }
         return Err(explain(error));
     }
     flush_stale(&entries)
@@ -259,10 +262,22 @@ pub(crate) fn release(state: &StateDir, record: &AttachmentRecord) -> Result<Rel
     Ok(released)
 }
 
-/// The same without a record to go by.
+/// The same without a record to go by. What another attachment's record names is that one's: it may have got the
+/// address as well as the port since (D5).
 pub(crate) fn release_unrecorded(state: &StateDir, ports: &[HostPort]) -> Result<Released, Error> {
     let _lock = state.lock_host_ports(LOCK_PATIENCE)?;
-    remove(ports)
+    let (records, _) = state.list_records()?;
+    let recorded = |port: &HostPort| {
+        records
+            .iter()
+            .any(|record| record.host_ports.contains(port))
+    };
+    let ports: Vec<HostPort> = ports
+        .iter()
+        .filter(|port| !recorded(port))
+        .cloned()
+        .collect();
+    remove(&ports)
 }
 
 /// Removes elements that are still these pods' own. A table that is gone holds nothing (D1).

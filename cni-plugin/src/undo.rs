@@ -36,11 +36,13 @@ impl<'a> Undo<'a> {
         self.steps.push(step);
     }
 
-    /// What could not be undone is part of the error: DEL will have to do it.
+    /// What could not be undone is part of the error: DEL will have to do it, and goes by record and claim for
+    /// that. So these stay as soon as something in the kernel stays.
     pub(crate) fn roll_back(self, cause: Error) -> Error {
         let mut errors = vec![cause];
         for step in self.steps.into_iter().rev() {
             let outcome = match step {
+                Step::Record | Step::Addresses(_) if errors.len() > 1 => Ok(()),
                 Step::Addresses(ipam) => ipam.release(),
                 Step::Record => self.state.remove_record(self.key).map_err(Error::from),
                 Step::Link(name) => remove_link(&name),

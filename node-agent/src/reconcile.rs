@@ -20,6 +20,9 @@ mod steps;
 /// The heartbeat, also of an idle thread.
 const HEARTBEAT: Duration = Duration::from_secs(10);
 
+/// How long the first pass waits for the first view, before it says that there is none.
+const FIRST_VIEW: Duration = Duration::from_secs(1);
+
 /// Passes that `run --once` may need: one to act, one to see that nothing is left to do, some for doubled routes.
 const PASSES_OF_ONCE: usize = 5;
 
@@ -71,7 +74,7 @@ impl Reconciler {
     /// Until `Waker::stop`. The kernel stays as it is: an upgrade of the agent must cut nothing off.
     pub(crate) fn run(mut self, waker: &Waker) {
         let mut pace = Pace::new(Instant::now());
-        let (mut resync_at, mut retry_at) = (Instant::now(), None);
+        let (mut resync_at, mut retry_at) = (Instant::now() + FIRST_VIEW, None);
         loop {
             self.shared.beat(Instant::now());
             let wakes = waker.wait_until(self.next_look(resync_at, retry_at));

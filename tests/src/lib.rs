@@ -17,12 +17,14 @@
 pub mod enter;
 pub mod http;
 pub mod lab;
+pub mod libcni;
 pub mod machine;
 pub mod node;
 pub mod nodes_file;
 pub mod pod;
 pub mod programs;
 pub mod site;
+pub mod strace;
 pub mod suite;
 pub mod traffic;
 pub mod wait;

@@ -103,17 +103,52 @@ impl Site {
         Ok(text)
     }
 
-    /// Fails where anything is left of any attachment: links, routes, records, claims, elements, half-written files.
+    /// Fails where anything is left of any attachment: links, routes, elements, records, claims, half-written
+    /// files. One process, since sweeps ask this hundreds of times.
     pub fn expect_clean(&self) -> Result<()> {
-        self.node.expect_clean()?;
-        let debris: Vec<String> = files_below(&self.state())?
-            .into_iter()
-            .map(|(path, _)| path)
-            .filter(|path| !is_furniture(path))
+        const LOOK: &str = "ip -o link; ip route show proto 32; ip -6 route show proto 32; nft list table inet slash32 2>/dev/null || true";
+        let shown = self.node.machine.read(&["sh", "-c", LOOK])?;
+        let mut left: Vec<String> = shown
+            .lines()
+            .filter(|line| {
+                [": s32", ": b32", "dev s32"]
+                    .iter()
+                    .any(|mark| line.contains(mark))
+            })
+            .map(str::to_owned)
             .collect();
-        ensure!(debris.is_empty(), "left in the state folder: {debris:?}");
+        left.extend(filled_maps(&shown));
+        let files = files_below(&self.state())?
+            .into_iter()
+            .map(|(path, _)| path);
+        left.extend(files.filter(|path| !is_furniture(path)));
+        ensure!(
+            left.is_empty(),
+            "left on {}:\n{}",
+            self.node.name,
+            left.join("\n")
+        );
         Ok(())
     }
+}
+
+/// Maps of host ports, and the hairpin sets, that are not empty.
+fn filled_maps(table: &str) -> Vec<String> {
+    let mut filled = Vec::new();
+    let mut name = "";
+    for line in table.lines().map(str::trim) {
+        if let Some(rest) = line
+            .strip_prefix("map ")
+            .or_else(|| line.strip_prefix("set "))
+        {
+            name = rest;
+        }
+        let of_pods = name.starts_with("hostports") || name.starts_with("hairpin");
+        if of_pods && line.starts_with("elements") {
+            filled.push(format!("{name} {line}"));
+        }
+    }
+    filled
 }
 
 impl Drop for Site {
@@ -129,12 +164,14 @@ impl Drop for Site {
     }
 }
 
-/// Files that stay when the last pod is gone: locks, the log, the allocator's memory of what was freed last.
+/// Files that stay when the last pod is gone: locks, the log, the allocator's memory of what was freed last, and the
+/// one name (`.new`) under which the next file is written whole, where a writer was killed.
 fn is_furniture(path: &str) -> bool {
     let name = path.rsplit('/').next().unwrap_or_default();
     name.ends_with("lock")
         || name.starts_with("operations.jsonl")
         || name == "ready"
+        || name == ".new"
         || name == "boot"
         || name.starts_with("released.")
         || name.starts_with("mark.")

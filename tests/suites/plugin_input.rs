@@ -474,5 +474,5 @@ fn endless_stdin() -> Result<()> {
     let site = Site::new()?;
     let netns = site.netns()?.netns().to_string_lossy().into_owned();
     let reply = call(&site, &environment("ADD", &netns), &vec![b' '; 17 << 20])?;
-    expect_refused(&site, reply, 6, &["stdin"])
+    expect_refused(&site, reply, 5, &["stdin"])
 }

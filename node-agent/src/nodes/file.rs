@@ -72,8 +72,13 @@ pub(crate) fn watch(path: PathBuf, waker: Arc<Waker>) {
     }
 }
 
-/// Waits until the file has been the same for `QUIET`, at most `PATIENCE`.
+/// Waits until the file has been the same for `QUIET`, at most `PATIENCE`. One that was written long ago is still
+/// already: an agent that starts reads it at once.
 fn settle(path: &Path, events: &Receiver<()>) {
+    let modified = std::fs::metadata(path).and_then(|metadata| metadata.modified());
+    if modified.is_ok_and(|modified| modified.elapsed().is_ok_and(|age| age > PATIENCE)) {
+        return;
+    }
     let start = Instant::now();
     let mut last = Stamp::of(path);
     while start.elapsed() < PATIENCE {

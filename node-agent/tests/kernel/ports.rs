@@ -235,8 +235,8 @@ fn pods_may_not_spoof() {
            ip neigh add 169.254.1.1 lladdr ee:ee:ee:ee:ee:ee dev eth0 nud permanent
            ip route add default via 169.254.1.1
            ip -6 route add default via fe80::ecee:eeff:feee:eeee dev eth0'
-         ip neigh add 10.244.0.5 lladdr $(nsenter -t {pod} -n cat /sys/class/net/eth0/address 2>/dev/null || \
-           nsenter -t {pod} -n ip -o link show eth0 | sed 's/.*ether \\([^ ]*\\).*/\\1/') dev {link} nud permanent"
+         mac=$(nsenter -t {pod} -n ip -o link show eth0 | sed 's/.*ether \\([^ ]*\\).*/\\1/')
+         ip neigh add 10.244.0.5 lladdr $mac dev {link} nud permanent"
     ));
     let inside = |line: &str| {
         let status = std::process::Command::new("nsenter")

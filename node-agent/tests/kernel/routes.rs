@@ -202,11 +202,9 @@ fn a_change_of_the_file_moves_routes_and_bad_content_does_not() {
     wait_for("no peers", Duration::from_secs(3), || {
         node.own_routes().len() == 2
     });
-    assert!(
-        agent.log().contains("solved: nodes file"),
-        "{}",
-        agent.log()
-    );
+    wait_for("the log", Duration::from_secs(3), || {
+        agent.log().contains("solved: nodes file")
+    });
 }
 
 fn a_pods_route_is_mended_and_never_swept() {
