@@ -33,6 +33,10 @@ pub const MAP_HOSTPORTS6_ANY: &str = "hostports6-any";
 pub const SET_HAIRPIN4: &str = "hairpin4";
 /// Set `ipv6_addr . ipv6_addr`.
 pub const SET_HAIRPIN6: &str = "hairpin6";
+/// Set `ipv4_addr`, intervals: destinations that are never masqueraded. The agent's alone, unlike maps and hairpin sets.
+pub const SET_CLUSTER4: &str = "cluster4";
+/// Set `ipv6_addr`, intervals.
+pub const SET_CLUSTER6: &str = "cluster6";
 
 /// Table `main` (`RT_TABLE_MAIN`).
 pub const TABLE_MAIN: u32 = 254;

@@ -47,8 +47,8 @@ fn main() -> ExitCode {
             elements_deleted_or_added_by_hand_are_put_right,
         ),
         (
-            "rules_changed_by_hand_are_put_right",
-            rules_changed_by_hand_are_put_right,
+            "rules_and_destinations_changed_by_hand_are_put_right",
+            rules_and_destinations_changed_by_hand_are_put_right,
         ),
         (
             "an_element_whose_record_is_gone_is_removed",
@@ -291,7 +291,7 @@ fn elements_deleted_or_added_by_hand_are_put_right() -> Result<()> {
     expect_seen(&stage.web.machine, "192.0.2.1", HOST, "192.0.2.1")
 }
 
-fn rules_changed_by_hand_are_put_right() -> Result<()> {
+fn rules_and_destinations_changed_by_hand_are_put_right() -> Result<()> {
     let stage = Stage::set("h7")?;
     let node = stage.node();
     let table = || {
@@ -304,6 +304,9 @@ fn rules_changed_by_hand_are_put_right() -> Result<()> {
         "flush chain inet slash32 hostports",
         "insert rule inet slash32 nat-prerouting drop",
         "add chain inet slash32 stranger",
+        "flush set inet slash32 cluster4",
+        "delete element inet slash32 cluster6 { fd00:244:2::/64 }",
+        "add element inet slash32 cluster4 { 198.51.100.0/24 }",
     ] {
         nft(node, command)?;
         wait::until(

@@ -1,11 +1,12 @@
 //! A fingerprint of our table: has anybody deleted, added or replaced a rule, chain, set or map, or laid the table anew?
 //!
 //! Hashes the attributes that describe them, handles included (the kernel never gives one out twice), and leaves out what
-//! changes by itself: elements, counters, use counts, generation numbers. Who calls: the agent, on an event and by its timer.
+//! changes by itself or by the plugin: counters, use counts, generation numbers, elements of maps and hairpin sets. Who calls: the agent, on an event and by its timer.
 
 use super::Nfnetlink;
+use super::message::{self, LIST_ELEMENTS};
 use crate::error::{KernelError, Result};
-use crate::names::NFT_TABLE;
+use crate::names::{NFT_TABLE, SET_CLUSTER4, SET_CLUSTER6};
 use crate::nfnetlink::{HEADER, NFPROTO_INET, SUBSYS_NFTABLES, push};
 use crate::wire::attribute::{Attribute, Attributes, put_string};
 use crate::wire::batch::{Batch, F_DUMP};
@@ -86,7 +87,7 @@ impl Nfnetlink {
         })
     }
 
-    /// A number for our table's chains, rules, sets and maps without their elements; `None`: there is no such table.
+    /// A number for our table's chains, rules, sets and maps, and for the elements of the sets that are the agent's alone; `None`: there is no such table.
     pub fn table_fingerprint(&mut self) -> Result<Option<u64>> {
         let mut hash = Fnv::new();
         // Asked for by name, so that no other table is ever read.
@@ -120,7 +121,29 @@ impl Nfnetlink {
                 .iter()
                 .for_each(|object| hash.add(&object.to_be_bytes()));
         }
+        for set in [SET_CLUSTER4, SET_CLUSTER6] {
+            hash.add(&self.elements_hash(set)?.to_be_bytes());
+        }
         Ok(Some(hash.0))
+    }
+
+    /// Of the elements of a set, in whatever order the kernel tells them; 0 where there are none.
+    fn elements_hash(&mut self, set: &'static str) -> Result<u64> {
+        let request = |batch: &mut Batch| message::push_get_set(batch, set, F_DUMP);
+        let own = |message: Message<'_>| {
+            let list = Attributes::after(message.payload, HEADER).find_kind(LIST_ELEMENTS)?;
+            let one = |element: Attribute<'_>| {
+                let mut own = Fnv::new();
+                own.add_attribute(&element);
+                own.0
+            };
+            Some(list.nested().map(one).fold(0, u64::wrapping_add))
+        };
+        match self.channel.dump(request, own) {
+            Ok(hashes) => Ok(hashes.into_iter().fold(0, u64::wrapping_add)),
+            Err(refusal) if refusal.errno == libc::ENOENT => Ok(0),
+            Err(refusal) => Err(refusal.during(format!("list {set} of table inet slash32"))),
+        }
     }
 }
 

@@ -16,7 +16,7 @@ pub(super) const DELSETELEM: u16 = SUBSYS_NFTABLES << 8 | 14;
 
 const LIST_TABLE: u16 = 1;
 const LIST_SET: u16 = 2;
-const LIST_ELEMENTS: u16 = 3;
+pub(super) const LIST_ELEMENTS: u16 = 3;
 const LIST_ELEM: u16 = 1;
 const ELEM_KEY: u16 = 1;
 const ELEM_DATA: u16 = 2;

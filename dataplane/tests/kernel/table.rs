@@ -50,11 +50,17 @@ fn the_fingerprint() {
         "delete chain inet slash32 more",
         "add set inet slash32 more { type ipv4_addr; }",
         "chain inet slash32 output { policy drop; }",
+        "add set inet slash32 cluster4 { type ipv4_addr; flags interval; }",
+        "add element inet slash32 cluster4 { 10.244.0.0/24, 10.244.2.0/24 }",
+        "add element inet slash32 cluster4 { 192.0.2.1 }",
+        "flush set inet slash32 cluster4",
         "delete table inet slash32",
     ] {
         run("nft", change);
         let fresh = seen.insert(now());
-        assert!(fresh || change.starts_with("delete chain"), "{change}");
+        // These two bring back what was there before.
+        let back = change.starts_with("delete chain") || change.starts_with("flush set");
+        assert!(fresh != back, "{change}");
     }
     assert_eq!(now(), None);
     lay_table();

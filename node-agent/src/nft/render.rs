@@ -6,7 +6,7 @@
 use dataplane::hostport::{PortEntry, PortKey};
 use dataplane::names::{
     HOST_LINK_PREFIX, MAP_HOSTPORTS4, MAP_HOSTPORTS4_ANY, MAP_HOSTPORTS6, MAP_HOSTPORTS6_ANY,
-    NFT_TABLE, SET_HAIRPIN4, SET_HAIRPIN6,
+    NFT_TABLE, SET_CLUSTER4, SET_CLUSTER6, SET_HAIRPIN4, SET_HAIRPIN6,
 };
 use ipnetwork::IpNetwork;
 use std::collections::{BTreeMap, BTreeSet};
@@ -39,7 +39,7 @@ pub(crate) fn render_table(model: &TableModel) -> String {
 /// Only the sets of destinations, anew: what a change of Nodes needs. Maps stay untouched.
 pub(crate) fn render_cluster_update(model: &TableModel) -> String {
     let mut text = String::new();
-    for (name, v6) in [("cluster4", false), ("cluster6", true)] {
+    for (name, v6) in [(SET_CLUSTER4, false), (SET_CLUSTER6, true)] {
         let _ = writeln!(text, "flush set inet {NFT_TABLE} {name}");
         let elements = cluster_elements(model, v6);
         if !elements.is_empty() {

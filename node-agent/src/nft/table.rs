@@ -73,6 +73,7 @@ impl Table {
         model: &TableModel,
         ports: &mut dyn FnMut() -> Result<Ports, StateError>,
     ) -> Result<TableChanges, TableError> {
+        let seen = netfilter.ruleset_generation()?;
         let there = netfilter.table_fingerprint()?;
         let known = self.laid.as_ref().map(|laid| laid.fingerprint);
         let same_rules = self.laid.as_ref().is_some_and(|laid| {
@@ -87,7 +88,11 @@ impl Table {
                 ..TableChanges::default()
             });
         }
-        let cluster = self.ensure_cluster(program, model)?;
+        let cluster = self.ensure_cluster(program, netfilter, model)?;
+        if cluster && netfilter.ruleset_generation()? != seen.wrapping_add(1) {
+            // Somebody wrote as well, and the fingerprint may be of that: the whole table, then.
+            self.lay(program, state, netfilter, model, ports)?;
+        }
         let elements = ensure_elements(state, netfilter, &model.ports, ports)?;
         Ok(TableChanges {
             cluster,
@@ -128,7 +133,12 @@ impl Table {
         Ok(())
     }
 
-    fn ensure_cluster(&mut self, program: &str, model: &TableModel) -> Result<bool, TableError> {
+    fn ensure_cluster(
+        &mut self,
+        program: &str,
+        netfilter: &mut Nfnetlink,
+        model: &TableModel,
+    ) -> Result<bool, TableError> {
         let Some(laid) = self
             .laid
             .as_mut()
@@ -138,6 +148,7 @@ impl Table {
         };
         dataplane::nft::run_script(program, &render_cluster_update(model))?;
         laid.model.cluster.clone_from(&model.cluster);
+        laid.fingerprint = netfilter.table_fingerprint()?.ok_or(TableError::Vanished)?;
         Ok(true)
     }
 }
