@@ -54,20 +54,3 @@ fn trial(name: &'static str, test: fn() -> Result<()>, possible: &Result<()>) ->
         }
     }
 }
-
-/// The `main` of a suite that also needs a program which is not part of the machine. Where `missing` says that it is
-/// not there, all tests are told as ignored with that reason: never as passed.
-pub fn main_where(missing: Option<&str>, tests: &[Test]) -> ExitCode {
-    let Some(reason) = missing else {
-        return main(tests);
-    };
-    let trials = tests
-        .iter()
-        .map(|(name, _)| {
-            let reason = reason.to_owned();
-            let told = format!("{name} (not run: {reason})");
-            Trial::test(told, move || Err(Failed::from(reason))).with_ignored_flag(true)
-        })
-        .collect();
-    libtest_mimic::run(&Arguments::from_args(), trials).exit_code()
-}

@@ -1,4 +1,5 @@
-//! Other people's plugins: their IPAM under ours, ours under theirs, and chains as libcni runs them (A2, A3, A5, D8, GC5, S2).
+//! Other people's plugins without libcni between: their IPAM under ours, ours under theirs, chains by hand (A2, A4, D8, GC5, S2).
+//! What libcni makes of them is in with_libcni and with_reference_plugins.
 
 use anyhow::{Context, Result, ensure};
 use serde_json::{Value, json};
@@ -9,18 +10,6 @@ use std::process::ExitCode;
 
 fn main() -> ExitCode {
     suite::main(&[
-        (
-            "a3_host_local_gives_the_address_and_takes_it_back",
-            host_local,
-        ),
-        (
-            "a3_static_gives_the_addresses_that_it_is_told",
-            static_addresses,
-        ),
-        (
-            "a3_an_ipam_plugins_error_comes_through_with_its_text",
-            ipam_error,
-        ),
         (
             "a4_a_failure_after_delegated_ipam_gives_the_address_back",
             failure_after_ipam,
@@ -58,85 +47,6 @@ fn reservations(site: &Site) -> Result<Vec<String>> {
     Ok(names
         .filter(|name| name != "lock" && !name.starts_with("last_reserved"))
         .collect())
-}
-
-fn host_local() -> Result<()> {
-    for version in ["0.3.1", "0.4.0", "1.0.0"] {
-        let site = Site::new()?;
-        let pod = site.add(
-            "c1",
-            &patched(&host_local_request(), json!({"cniVersion": version})),
-        )?;
-        ensure!(
-            pod.v4().starts_with("10.50.0.") && pod.v6().starts_with("fd00:50::"),
-            "{}",
-            pod.result
-        );
-        ensure!(
-            pod.result["ips"][0]["address"]
-                .as_str()
-                .is_some_and(|a| a.ends_with("/32")),
-            "{}",
-            pod.result
-        );
-        ensure!(reservations(&site)?.len() == 2);
-        traffic::ping(&site.node.machine, &pod.v4())?;
-        traffic::ping(&site.node.machine, &pod.v6())?;
-        if version != "0.3.1" {
-            Reply::read(pod.call("CHECK")?)?.silent()?;
-        }
-        for _ in 0..2 {
-            Reply::read(pod.call("DEL")?)?.silent()?;
-        }
-        ensure!(
-            reservations(&site)?.is_empty(),
-            "{:?}",
-            reservations(&site)?
-        );
-        site.expect_clean()?;
-    }
-    Ok(())
-}
-
-fn static_addresses() -> Result<()> {
-    let site = Site::new()?;
-    let request = patched(
-        &dual_stack(),
-        json!({"cniVersion": "1.0.0", "ipam": {"type": "static", "ranges": null, "addresses": [{"address": "10.60.0.5/24"}, {"address": "fd00:60::5/64"}], "routes": [{"dst": "0.0.0.0/0"}], "dns": {"nameservers": ["10.96.0.10"]}}}),
-    );
-    let pod = site.add("c1", &request)?;
-    ensure!(
-        pod.addresses() == ["10.60.0.5", "fd00:60::5"],
-        "{}",
-        pod.result
-    );
-    ensure!(
-        pod.result["dns"]["nameservers"] == json!(["10.96.0.10"]),
-        "{}",
-        pod.result
-    );
-    traffic::ping(&site.node.machine, "10.60.0.5")?;
-    Reply::read(pod.call("CHECK")?)?.silent()?;
-    pod.del()?;
-    site.expect_clean()
-}
-
-fn ipam_error() -> Result<()> {
-    let site = Site::new()?;
-    let request = patched(
-        &host_local_request(),
-        json!({"cniVersion": "1.0.0", "ipam": {"ranges": [[{"subnet": "10.50.0.0/30"}]]}}),
-    );
-    // /30 less network, broadcast and host-local's gateway: one.
-    let pod = site.add("c1", &request)?;
-    let text = site.call("ADD", "c2", &site.netns()?, &request)?.failed()?;
-    ensure!(
-        text.contains("no IP addresses available in range set") && text.contains("host-local"),
-        "{text}"
-    );
-    ensure!(reservations(&site)?.len() == 1);
-    pod.del()?;
-    site.expect_clean()
 }
 
 fn failure_after_ipam() -> Result<()> {
