@@ -10,7 +10,9 @@ use crate::error::Error;
 use crate::host_ports;
 use crate::ipam_driver::{Assigned, IpamDriver};
 use crate::mac::{Mac, check_unicast, derive_mac, parse_mac};
-use crate::plan::{DefaultRoutes, LinkPlan, PodLink, compute_plan, host_network};
+use crate::plan::{DefaultRoutes, LinkPlan, PodLink, compute_plan};
+use crate::record::{choose_dns, compute_alias, compute_record};
+use crate::shaping::shaping_of;
 use crate::undo::{Step, Undo};
 use cni_spec::request::Attachment;
 use cni_spec::result::CniResult;
@@ -19,9 +21,8 @@ use dataplane::names::HOST_MAC;
 use dataplane::netlink::Netlink;
 use dataplane::netns::Netns;
 use dataplane::pod_side::{HostSideSpec, PodSideSpec};
-use dataplane::shaping::Shaping;
 use dataplane::sysctl::{PROC_SYS, enable_route_localnet};
-use node_state::record::{AttachmentKey, AttachmentRecord, NetnsId, PodRef};
+use node_state::record::{AttachmentKey, AttachmentRecord};
 use std::path::Path;
 
 /// RTM_GETROUTE's table for what `ip route` shows without arguments (linux/rtnetlink.h).
@@ -105,14 +106,14 @@ fn choose_mac(attachment: &Attachment, key: &AttachmentKey) -> Result<Mac, Error
 }
 
 /// One ADD, once its input is known to be good.
-struct Job<'a> {
-    attachment: &'a Attachment,
-    config: &'a Config,
-    key: &'a AttachmentKey,
-    netns: &'a Netns,
-    netns_path: &'a Path,
-    mac: Mac,
-    ipam: &'a IpamDriver<'a>,
+pub(crate) struct Job<'a> {
+    pub(crate) attachment: &'a Attachment,
+    pub(crate) config: &'a Config,
+    pub(crate) key: &'a AttachmentKey,
+    pub(crate) netns: &'a Netns,
+    pub(crate) netns_path: &'a Path,
+    pub(crate) mac: Mac,
+    pub(crate) ipam: &'a IpamDriver<'a>,
 }
 
 impl<'a> Job<'a> {
@@ -129,7 +130,7 @@ impl<'a> Job<'a> {
             self.config.mtu,
             find_default_routes(&mut pod_netlink)?,
         )?;
-        let record = self.record(assigned)?;
+        let record = compute_record(self, assigned, node_state::boot_id()?, now_ms());
 
         if assigned.fresh {
             undo.register(Step::Record);
@@ -163,7 +164,11 @@ impl<'a> Job<'a> {
             mtu: plan.mtu,
             sandbox: &self.netns_path.to_string_lossy(),
         };
-        Ok(plan.result(&self.key.host_link(), &pod, self.dns(assigned)))
+        Ok(plan.result(
+            &self.key.host_link(),
+            &pod,
+            choose_dns(&self.attachment.conf, assigned),
+        ))
     }
 
     fn make_link(
@@ -173,7 +178,7 @@ impl<'a> Job<'a> {
         undo: &mut Undo<'a>,
     ) -> Result<dataplane::link::VethPair, Error> {
         let host_link = self.key.host_link();
-        let alias = self.alias();
+        let alias = compute_alias(self.attachment, self.key);
         let spec = VethSpec {
             host_name: &host_link,
             host_mac: HOST_MAC,
@@ -214,76 +219,6 @@ impl<'a> Job<'a> {
         )?;
         Ok(())
     }
-
-    fn record(&self, assigned: &Assigned) -> Result<AttachmentRecord, Error> {
-        let (dev, ino) = self.netns.identity();
-        let args = &self.attachment.args;
-        let pod = args.pod_name.as_ref().map(|name| PodRef {
-            namespace: args.pod_namespace.clone().unwrap_or_default(),
-            name: name.clone(),
-            uid: args.pod_uid.clone().unwrap_or_default(),
-        });
-        Ok(AttachmentRecord {
-            key: self.key.clone(),
-            boot_id: node_state::boot_id()?,
-            netns: NetnsId {
-                path: self.netns_path.into(),
-                dev,
-                ino,
-            },
-            host_link: self.key.host_link(),
-            addresses: assigned
-                .addresses
-                .iter()
-                .map(|a| host_network(*a))
-                .collect(),
-            host_ports: Vec::new(),
-            shaped: shaping_of(&self.attachment.conf).is_some(),
-            mtu: self.config.mtu,
-            mac: Some(crate::mac::format_mac(self.mac)),
-            pod,
-            ipam_type: self.ipam.name().into(),
-            ipam_data_dir: self.ipam.data_dir().map(Into::into),
-            created_ms: now_ms(),
-        })
-    }
-
-    /// What `ip link` shows beside the host's side: whose it is. The kernel takes 255 bytes.
-    fn alias(&self) -> String {
-        let args = &self.attachment.args;
-        let pod = args.pod_name.as_ref().map_or_else(String::new, |name| {
-            format!(
-                " pod {}/{name}",
-                args.pod_namespace.as_deref().unwrap_or("")
-            )
-        });
-        let text = format!(
-            "{} {} {}{pod}",
-            self.key.network, self.key.ifname, self.key.container_id
-        );
-        text.chars().take(255).collect()
-    }
-
-    /// A10: the configuration's dns overrides IPAM's where it is set.
-    fn dns(&self, assigned: &Assigned) -> cni_spec::result::Dns {
-        let conf = &self.attachment.conf;
-        conf.runtime_config
-            .dns
-            .clone()
-            .or_else(|| conf.dns.clone())
-            .unwrap_or_else(|| assigned.dns.clone())
-    }
-}
-
-pub(crate) fn shaping_of(conf: &cni_spec::request::NetConf) -> Option<Shaping> {
-    let b = conf.runtime_config.bandwidth?;
-    let shaping = Shaping {
-        ingress_rate: b.ingress_rate,
-        ingress_burst: b.ingress_burst,
-        egress_rate: b.egress_rate,
-        egress_burst: b.egress_burst,
-    };
-    (shaping.ingress_rate > 0 || shaping.egress_rate > 0).then_some(shaping)
 }
 
 fn find_default_routes(pod_netlink: &mut Netlink) -> Result<DefaultRoutes, Error> {

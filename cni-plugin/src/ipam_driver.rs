@@ -7,7 +7,6 @@ use crate::error::Error;
 use cni_spec::request::{Attachment, NetConf};
 use cni_spec::result::{CniResult, Dns};
 use ipam::{Holder, Ipam, IpamConfig};
-use ipnetwork::IpNetwork;
 use node_state::StateDir;
 use node_state::record::{AttachmentKey, AttachmentRecord};
 use std::net::IpAddr;
@@ -184,7 +183,7 @@ fn add_own(ipam: &Ipam, key: &AttachmentKey, attachment: &Attachment) -> Result<
         routes: config
             .routes
             .iter()
-            .map(|(dst, gw)| route_to(*dst, *gw))
+            .map(|(dst, gw)| cni_spec::result::Route::new(*dst, *gw))
             .collect(),
         dns: Dns::default(),
         fresh: allocation.fresh,
@@ -203,17 +202,5 @@ fn assigned_by(result: CniResult) -> Assigned {
             .collect(),
         dns: result.dns,
         fresh: true,
-    }
-}
-
-fn route_to(dst: IpNetwork, gw: Option<IpAddr>) -> cni_spec::result::Route {
-    cni_spec::result::Route {
-        dst,
-        gw,
-        mtu: None,
-        advmss: None,
-        priority: None,
-        table: None,
-        scope: None,
     }
 }

@@ -17,6 +17,8 @@ mod host_ports;
 mod ipam_driver;
 mod mac;
 mod plan;
+mod record;
+mod shaping;
 mod status;
 mod undo;
 

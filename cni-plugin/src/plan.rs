@@ -84,15 +84,7 @@ pub(crate) fn compute_plan(
         let has_default = if v6 { present.v6 } else { present.v4 };
         match default_destination(v6) {
             Some(dst) if assigned.routes.is_empty() && !has_default => {
-                routes.push(Route {
-                    dst,
-                    gw: gateway,
-                    mtu: None,
-                    advmss: None,
-                    priority: None,
-                    table: None,
-                    scope: None,
-                });
+                routes.push(Route::new(dst, gateway));
             }
             _ => routes.extend(named),
         }

@@ -2,10 +2,10 @@
 //! neighbours and shaping (C4).
 
 use super::{RT_TABLE_MAIN, damaged};
-use crate::add::shaping_of;
 use crate::context::shaper_link;
 use crate::error::Error;
 use crate::plan::host_network;
+use crate::shaping::shaping_of;
 use cni_spec::request::Attachment;
 use dataplane::link::LinkInfo;
 use dataplane::names::ROUTE_PROTOCOL;
