@@ -37,7 +37,7 @@ go-tools: deps-test ## cnitool and the libcni program
 test: build go-tools ## all tests, those on a real kernel included
 	@scripts/run-tests.sh
 
-verify: deps ## what CI asks of the text: format, lints, docs, licences
+verify: deps-test ## what CI asks of the text: format, lints, docs, licences
 	cargo fmt --all --check
 	cargo clippy --locked --workspace --all-targets -- -D warnings
 	RUSTDOCFLAGS="-D warnings" cargo doc --quiet --locked --workspace --no-deps

@@ -13,20 +13,25 @@ use crate::ipam_driver::IpamDriver;
 use cni_spec::request::Attachment;
 use dataplane::netlink::Netlink;
 use ipam::{Holder, Ipam};
-use node_state::StateDir;
 use node_state::record::{AttachmentKey, AttachmentRecord};
+use node_state::{StateDir, StateError};
 use std::net::IpAddr;
 
 pub(crate) fn run(attachment: &Attachment, delegation: &Delegation<'_>) -> Result<(), Error> {
     let state = StateDir::new(parse_state_dir(&attachment.conf)?);
     let key = key_of(&attachment.id);
-    // A record that cannot be read is no reason to leave the rest behind: what it said is then
-    // told from the request and the names.
-    let record = state.read_record(&key).unwrap_or(None);
+    // A torn record is no reason to leave the rest behind: what it said is then told from the request and the names.
+    // One that could not be read this time is: it may name host ports, which must be gone before the address is free.
+    let (record, unread) = match state.read_record(&key) {
+        Ok(record) => (record, None),
+        Err(StateError::Unreadable { .. }) => (None, None),
+        Err(error) => (None, Some(error)),
+    };
     let ipam = IpamDriver::for_removal(attachment, &state, record.as_ref(), delegation);
-    let ports = match &record {
-        Some(record) => release_ports(&state, record),
-        None => release_unrecorded_ports(&state, attachment, ipam.as_ref().ok()),
+    let ports = match (&record, unread) {
+        (_, Some(error)) => Err(error.into()),
+        (Some(record), None) => release_ports(&state, record),
+        (None, None) => release_unrecorded_ports(&state, attachment, ipam.as_ref().ok()),
     };
     detach(&state, &key, ports, || ipam.and_then(|ipam| ipam.release()))
 }
@@ -43,12 +48,11 @@ fn detach(
         errors.push(error);
         None
     });
-    let links_gone = remove_links(key)
-        .map_err(|error| errors.push(error))
-        .is_ok();
+    errors.extend(remove_links(key).err());
     errors.extend(released.and_then(|released| released.finish().err()));
-    // An address whose link may still be there is not given back.
-    if links_gone {
+    // An address that a link, a host port or a tracked connection may still lead to is not given back: the record stays,
+    // and the next DEL, GC or the agent finishes.
+    if errors.is_empty() {
         errors.extend(release_addresses().err());
     }
     if errors.is_empty() {

@@ -82,6 +82,9 @@ impl Site {
             &self.node.name,
             "--nodes-file",
             "/etc/slash32/nodes.yaml",
+            // There is no card to derive it from: the node's addresses are on lo.
+            "--mtu",
+            "1380",
         ]);
         crate::machine::finish(command, b"", crate::machine::PATIENCE)
     }
