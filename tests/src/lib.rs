@@ -16,6 +16,7 @@
 
 pub mod enter;
 pub mod http;
+pub mod judge;
 pub mod lab;
 pub mod libcni;
 pub mod machine;
