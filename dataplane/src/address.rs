@@ -9,7 +9,7 @@ use crate::error::Result;
 use crate::netlink::{Netlink, RTM_GETADDR, RTM_NEWADDR};
 use crate::wire::attribute::Attributes;
 use crate::wire::batch::{Batch, F_DUMP};
-use crate::wire::channel::Message;
+use crate::wire::message::Message;
 
 /// Bytes of `struct ifaddrmsg`: family u8, prefix length u8, flags u8, scope u8, index u32.
 const HEADER: usize = 8;

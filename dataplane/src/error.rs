@@ -98,7 +98,7 @@ fn hint(errno: i32) -> Option<&'static str> {
     match errno {
         libc::EPERM => Some("this needs CAP_NET_ADMIN (run as root)"),
         libc::EAFNOSUPPORT => {
-            Some("this kernel runs without that address family (ipv6.disable=1?)")
+            Some("no such address family here (ipv6.disable=1, or an MTU below 1280?)")
         }
         libc::EOPNOTSUPP => Some("this kernel lacks the feature (a module that is not there?)"),
         libc::ENOBUFS => {

@@ -15,7 +15,7 @@ use crate::names::NFT_TABLE;
 use crate::netlink::{RTM_DELLINK, RTM_DELROUTE, RTM_NEWADDR, RTM_NEWLINK, RTM_NEWROUTE};
 use crate::nfnetlink::{HEADER as NF_HEADER, NFPROTO_INET, SUBSYS_NFTABLES};
 use crate::wire::attribute::Attributes;
-use crate::wire::channel::{Message, messages};
+use crate::wire::message::{Message, messages};
 
 const RTM_DELADDR: u16 = RTM_NEWADDR + 1;
 /// Link, IPv4 address, IPv4 route, IPv6 address, IPv6 route (`RTNLGRP_*`).

@@ -114,7 +114,7 @@ fn check_name(name: &str) -> std::result::Result<(), ()> {
 }
 
 /// Without counters: a fourth of the bytes.
-fn get_message(index: u32, name: Option<&str>) -> LinkMessage {
+pub(crate) fn get_message(index: u32, name: Option<&str>) -> LinkMessage {
     let mut message = LinkMessage::default();
     message.header.index = index;
     message

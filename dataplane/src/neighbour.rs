@@ -13,7 +13,7 @@ use crate::error::Result;
 use crate::netlink::{Netlink, RTM_GETNEIGH, RTM_NEWNEIGH};
 use crate::wire::attribute::Attributes;
 use crate::wire::batch::{Batch, F_DUMP};
-use crate::wire::channel::Message;
+use crate::wire::message::Message;
 
 /// Bytes of `struct ndmsg`: family u8, pad, index u32 at 4, state u16 at 8, flags u8, type u8.
 const HEADER: usize = 12;

@@ -8,7 +8,8 @@ use netlink_sys::protocols::NETLINK_ROUTE;
 use crate::error::{KernelError, Refusal, Result};
 use crate::netns::Netns;
 use crate::wire::batch::Batch;
-use crate::wire::channel::{Channel, Message};
+use crate::wire::channel::Channel;
+use crate::wire::message::Message;
 
 pub(crate) const RTM_NEWLINK: u16 = 16;
 pub(crate) const RTM_DELLINK: u16 = 17;

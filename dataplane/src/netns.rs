@@ -18,6 +18,9 @@ const NSFS_MAGIC: u64 = 0x6e73_6673;
 /// `NS_GET_NSTYPE` of linux/nsfs.h: `_IO(0xb7, 0x3)`.
 const NS_GET_NSTYPE: u64 = 0xb703;
 
+/// The calling thread's own. Not `/proc/self/ns/net`, which is the main thread's.
+const OWN: &str = "/proc/thread-self/ns/net";
+
 /// An open network namespace: it lives at least as long as this.
 #[derive(Debug)]
 pub struct Netns {
@@ -40,9 +43,9 @@ impl Netns {
         Netns::from_file(file).map_err(|e| KernelError { what: what(), ..e })
     }
 
-    /// The calling thread's own. Not `/proc/self/ns/net`, which is the main thread's.
+    /// The calling thread's own.
     pub fn current() -> Result<Netns> {
-        Netns::open(Path::new("/proc/thread-self/ns/net"))
+        Netns::open(Path::new(OWN))
     }
 
     fn from_file(file: File) -> Result<Netns> {
@@ -95,7 +98,7 @@ impl Netns {
     /// Aborts the process if it cannot come back, and comes back when `f` panics: a thread that stays in a pod's namespace
     /// would do the node's work there. `f` must not start threads: they would inherit the namespace.
     pub fn run<T>(&self, f: impl FnOnce() -> T) -> Result<T> {
-        let home = Netns::current()?;
+        let home = File::open(OWN).map_err(|e| KernelError::from_io(format!("open {OWN}"), &e))?;
         setns(&self.fd, CloneFlags::CLONE_NEWNET).map_err(|e| {
             KernelError::new(
                 format!("enter network namespace {}:{}", self.dev, self.ino),
@@ -114,11 +117,11 @@ impl AsFd for Netns {
 }
 
 /// Returns the thread to the namespace it came from.
-struct WayBack(Netns);
+struct WayBack(File);
 
 impl Drop for WayBack {
     fn drop(&mut self) {
-        if setns(&self.0.fd, CloneFlags::CLONE_NEWNET).is_err() {
+        if setns(&self.0, CloneFlags::CLONE_NEWNET).is_err() {
             std::process::abort();
         }
     }

@@ -9,12 +9,14 @@ use std::net::IpAddr;
 use ipnetwork::IpNetwork;
 
 use crate::error::{KernelError, Refusal, Result};
+use crate::link::get_message;
 use crate::neighbour::permanent_message;
-use crate::netlink::{Netlink, RTM_NEWNEIGH, RTM_NEWROUTE};
+use crate::netlink::{Netlink, RTM_GETLINK, RTM_NEWNEIGH, RTM_NEWROUTE};
 use crate::route::{RouteKey, RouteKind, RouteSpec, encode};
 use crate::sysctl::{PROC_SYS, ensure_sysctl};
 use crate::wire::batch::{Batch, F_CREATE, F_EXCL, F_REPLACE};
 
+mod message;
 mod steps;
 use steps::{Step, compute_steps};
 
@@ -85,6 +87,10 @@ impl Netlink {
 
     /// Configures the host's side, on a socket of the host: one route of our protocol per address, permanent neighbours.
     /// EEXIST: another route has the key; the text names it.
+    ///
+    /// To be called after [`Netlink::configure_pod_side`]: the host's side gets its carrier when the pod's end comes up, and
+    /// drops what is sent to the pod until the kernel's link watch, a work queue, has noticed. Asking for the link makes it
+    /// notice at once (`rtnl_getlink` since Linux 6.8); without, a first packet is lost now and then (A7).
     pub fn configure_host_side(&mut self, spec: &HostSideSpec) -> Result<()> {
         let routes: Vec<RouteSpec> = spec
             .addresses
@@ -92,6 +98,7 @@ impl Netlink {
             .map(|ip| host_route(*ip, spec.index))
             .collect();
         let mut batch = Batch::new();
+        batch.push(RTM_GETLINK, 0, &get_message(spec.index, None));
         for (route, address) in routes.iter().zip(&spec.addresses) {
             batch.push(RTM_NEWROUTE, F_CREATE | F_EXCL, &encode::new_message(route));
             batch.push(
@@ -112,6 +119,9 @@ impl Netlink {
             .map_err(|refusal| refusal.during(what()))?;
         let Some((position, refusal)) = refused.into_iter().next() else {
             return Ok(());
+        };
+        let Some(position) = position.checked_sub(1) else {
+            return Err(refusal.during(what()));
         };
         let route = &routes[position / 2];
         if position % 2 == 1 {

@@ -158,7 +158,7 @@ impl Netlink {
                 );
             };
             // The family is looked at again: a kernel without IPv6 answers its dump with all families that it has.
-            let parse = |message: crate::wire::channel::Message<'_>| {
+            let parse = |message: crate::wire::message::Message<'_>| {
                 let route =
                     route_from(message).filter(|route| route.spec.key.dst.is_ipv6() == v6)?;
                 let wanted =
@@ -167,8 +167,10 @@ impl Netlink {
             };
             match self.dump(request, parse, what) {
                 Ok(found) => routes.extend(found),
-                // The table has not been used since boot.
+                // The table has not been used since boot, or the kernel runs without IPv6.
                 Err(error) if error.errno == libc::ENOENT => {}
+                Err(error)
+                    if v6 && [libc::EOPNOTSUPP, libc::EAFNOSUPPORT].contains(&error.errno) => {}
                 Err(error) => return Err(error),
             }
         }

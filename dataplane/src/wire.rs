@@ -5,3 +5,4 @@
 pub(crate) mod attribute;
 pub(crate) mod batch;
 pub(crate) mod channel;
+pub(crate) mod message;

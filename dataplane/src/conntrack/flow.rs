@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use crate::hostport::PortEntry;
 use crate::nfnetlink::{HEADER, SUBSYS_CTNETLINK};
 use crate::wire::attribute::{Attribute, Attributes, ip_to_bytes, nest, put};
-use crate::wire::channel::Message;
+use crate::wire::message::Message;
 
 /// `IPCTNL_MSG_CT_NEW`: an entry.
 const CT_NEW: u16 = SUBSYS_CTNETLINK << 8;

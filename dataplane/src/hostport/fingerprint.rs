@@ -9,7 +9,7 @@ use crate::names::NFT_TABLE;
 use crate::nfnetlink::{HEADER, NFPROTO_INET, SUBSYS_NFTABLES, push};
 use crate::wire::attribute::{Attribute, Attributes, put_string};
 use crate::wire::batch::{Batch, F_DUMP};
-use crate::wire::channel::Message;
+use crate::wire::message::Message;
 
 /// A kind of object: the messages that ask for it and carry it, and the attributes that describe it. A list of what counts,
 /// not of what does not: newer kernels add counts (`NFTA_SET_COUNT` in 6.16). In all of them attribute 1 is the table's name.

@@ -8,7 +8,7 @@ use crate::names::NFT_TABLE;
 use crate::nfnetlink::{HEADER, NFPROTO_INET, SUBSYS_NFTABLES, push};
 use crate::wire::attribute::{Attribute, Attributes, nest, put, put_string};
 use crate::wire::batch::Batch;
-use crate::wire::channel::Message;
+use crate::wire::message::Message;
 
 pub(super) const NEWSETELEM: u16 = SUBSYS_NFTABLES << 8 | 12;
 const GETSETELEM: u16 = SUBSYS_NFTABLES << 8 | 13;
@@ -124,7 +124,7 @@ mod tests {
         let mut batch = Batch::new();
         push_elements(&mut batch, NEWSETELEM, 0, &elements);
         let bytes = batch.number(1).to_vec();
-        let message = crate::wire::channel::messages(&bytes).next().unwrap();
+        let message = crate::wire::message::messages(&bytes).next().unwrap();
         assert_eq!(elements_from(&message, "hostports4"), elements);
     }
 

@@ -3,7 +3,7 @@
 use super::LinkInfo;
 use crate::netlink::RTM_NEWLINK;
 use crate::wire::attribute::{Attribute, Attributes};
-use crate::wire::channel::Message;
+use crate::wire::message::Message;
 
 /// Bytes of `struct ifinfomsg`: family u8, pad u8, type u16, index i32, flags u32, change u32.
 const HEADER: usize = 16;

@@ -5,22 +5,16 @@ use std::fmt;
 use std::net::{IpAddr, Ipv6Addr};
 
 use ipnetwork::IpNetwork;
-use netlink_packet_route::AddressFamily;
-use netlink_packet_route::address::{
-    AddressAttribute, AddressFlags, AddressHeaderFlags, AddressMessage, AddressScope,
-};
-use netlink_packet_route::link::{
-    AfSpecInet6, AfSpecUnspec, In6AddrGenMode, LinkAttribute, LinkMessage,
-};
-use netlink_packet_route::route::{RouteAttribute, RouteMessage, RouteMetric, RouteScope};
 
+use super::message::{
+    address_message, gateway_route, local_route, no_generated_address, route_message,
+};
 use super::{PodRoute, PodSideSpec};
 use crate::error::Refusal;
 use crate::link::up_message;
-use crate::names::{GATEWAY_V4, GATEWAY_V6, SCOPE_LINK, TABLE_MAIN};
+use crate::names::{GATEWAY_V4, GATEWAY_V6, SCOPE_LINK};
 use crate::neighbour::permanent_message;
 use crate::netlink::{RTM_NEWADDR, RTM_NEWNEIGH, RTM_NEWROUTE, RTM_SETLINK};
-use crate::route::{RouteKey, RouteKind, RouteSpec, encode};
 use crate::wire::batch::{Batch, F_CREATE, F_EXCL, F_REPLACE};
 
 /// `NLM_F_APPEND`.
@@ -35,6 +29,9 @@ pub(super) enum Step<'a> {
     /// Ours instead of the kernel's: /64, never tentative.
     LinkLocal(Ipv6Addr),
     Address(IpAddr),
+    /// Receives for the address at once. The kernel's own local route comes from a work queue, even where no duplicate is
+    /// looked for (`addrconf_dad_start`), and until then the pod drops what is sent to it (A7).
+    LocalRoute(Ipv6Addr),
     /// The link-scope route to the IPv4 gateway. IPv6 has its own in the link-local prefix.
     GatewayRoute,
     Neighbour(IpAddr),
@@ -52,7 +49,12 @@ pub(super) fn compute_steps(spec: &PodSideSpec) -> Vec<Step<'_>> {
         }
     });
     steps.extend(first_v6.map(|v6| Step::LinkLocal(link_local_of(v6))));
-    steps.extend(spec.addresses.iter().map(|ip| Step::Address(*ip)));
+    for ip in &spec.addresses {
+        steps.push(Step::Address(*ip));
+        if let IpAddr::V6(v6) = ip {
+            steps.push(Step::LocalRoute(*v6));
+        }
+    }
     let mut gateways = BTreeSet::new();
     if v4 {
         steps.push(Step::GatewayRoute);
@@ -74,7 +76,9 @@ impl Step<'_> {
             // A kernel or link without IPv6 generates nothing.
             Step::NoGeneratedAddress => v6 && refusal.errno != libc::EOPNOTSUPP,
             // The first interface's route wins.
-            Step::GatewayRoute | Step::Route(_) => refusal.errno != libc::EEXIST,
+            Step::GatewayRoute | Step::Route(_) | Step::LocalRoute(_) => {
+                refusal.errno != libc::EEXIST
+            }
             Step::Up | Step::LinkLocal(_) | Step::Address(_) | Step::Neighbour(_) => true,
         }
     }
@@ -98,6 +102,11 @@ impl Step<'_> {
                     &address_message(spec.index, *ip, whole),
                 )
             }
+            Step::LocalRoute(ip) => batch.push(
+                RTM_NEWROUTE,
+                F_CREATE | F_EXCL,
+                &local_route(spec.index, *ip),
+            ),
             // Appended: a second interface has the same gateway.
             Step::GatewayRoute => batch.push(
                 RTM_NEWROUTE,
@@ -125,6 +134,7 @@ impl fmt::Display for Step<'_> {
             Step::Up => f.write_str("set the link up"),
             Step::LinkLocal(ip) => write!(f, "add address {ip}/64"),
             Step::Address(ip) => write!(f, "add address {}", IpNetwork::from(*ip)),
+            Step::LocalRoute(ip) => write!(f, "add local route {ip}"),
             Step::GatewayRoute => write!(f, "add route {GATEWAY_V4}/32 scope link"),
             Step::Neighbour(ip) => write!(f, "add permanent neighbour {ip}"),
             Step::Route(route) => match gateway_of(route) {
@@ -136,7 +146,7 @@ impl fmt::Display for Step<'_> {
 }
 
 /// `None`: the destination was declared to be on the link.
-fn gateway_of(route: &PodRoute) -> Option<IpAddr> {
+pub(super) fn gateway_of(route: &PodRoute) -> Option<IpAddr> {
     if let Some(gateway) = route.gw {
         return Some(gateway);
     }
@@ -160,91 +170,6 @@ fn link_local_of(pod: Ipv6Addr) -> Ipv6Addr {
     } else {
         link_local
     }
-}
-
-fn no_generated_address(index: u32) -> LinkMessage {
-    let mut message = LinkMessage::default();
-    message.header.index = index;
-    let inet6 = AfSpecUnspec::Inet6(vec![AfSpecInet6::AddrGenMode(In6AddrGenMode::None)]);
-    message
-        .attributes
-        .push(LinkAttribute::AfSpecUnspec(vec![inet6]));
-    message
-}
-
-fn address_message(index: u32, ip: IpAddr, prefix: u8) -> AddressMessage {
-    let mut message = AddressMessage::default();
-    message.header.family = if ip.is_ipv4() {
-        AddressFamily::Inet
-    } else {
-        AddressFamily::Inet6
-    };
-    message.header.prefix_len = prefix;
-    message.header.index = index;
-    let local = matches!(ip, IpAddr::V6(v6) if v6.is_unicast_link_local());
-    message.header.scope = if local {
-        AddressScope::Link
-    } else {
-        AddressScope::Universe
-    };
-    if ip.is_ipv4() {
-        message.attributes.push(AddressAttribute::Local(ip));
-    } else {
-        message.header.flags = AddressHeaderFlags::Nodad | AddressHeaderFlags::Permanent;
-        message.attributes.push(AddressAttribute::Flags(
-            AddressFlags::Nodad | AddressFlags::Permanent,
-        ));
-    }
-    message.attributes.push(AddressAttribute::Address(ip));
-    message
-}
-
-fn gateway_route(index: u32) -> RouteMessage {
-    let key = RouteKey::main(IpNetwork::from(IpAddr::V4(GATEWAY_V4)));
-    let spec = RouteSpec {
-        key,
-        kind: RouteKind::Unicast,
-        via: None,
-        dev: Some(index),
-        onlink: false,
-        mtu: None,
-        src: None,
-    };
-    encode::new_message(&spec)
-}
-
-fn route_message(index: u32, route: &PodRoute) -> RouteMessage {
-    let via = gateway_of(route);
-    let key = RouteKey {
-        dst: route.dst,
-        table: route.table.unwrap_or(TABLE_MAIN),
-        priority: route.priority.unwrap_or_default(),
-    };
-    // On link: the gateway's own route may be in another table, or lead through the pod's first interface.
-    let onlink = via.is_some_and(|via| via.is_ipv4());
-    let spec = RouteSpec {
-        key,
-        kind: RouteKind::Unicast,
-        via,
-        dev: Some(index),
-        onlink,
-        mtu: None,
-        src: None,
-    };
-    let mut message = encode::new_message(&spec);
-    if let Some(scope) = route.scope {
-        message.header.scope = RouteScope::from(scope);
-    }
-    let metrics: Vec<RouteMetric> = route
-        .mtu
-        .map(RouteMetric::Mtu)
-        .into_iter()
-        .chain(route.advmss.map(RouteMetric::Advmss))
-        .collect();
-    if !metrics.is_empty() {
-        message.attributes.push(RouteAttribute::Metrics(metrics));
-    }
-    message
 }
 
 #[cfg(test)]

@@ -7,7 +7,7 @@ use ipnetwork::IpNetwork;
 use super::{RouteInfo, RouteKey, RouteKind, RouteLookup, RouteSpec};
 use crate::netlink::RTM_NEWROUTE;
 use crate::wire::attribute::{Attributes, ip_from_bytes};
-use crate::wire::channel::Message;
+use crate::wire::message::Message;
 
 /// Bytes of `struct rtmsg`: family, dst_len, src_len, tos, table, protocol, scope, type (u8 each), flags u32.
 const HEADER: usize = 12;

@@ -5,7 +5,7 @@
 
 use super::bucket::Bucket;
 use crate::wire::attribute::{Attributes, nest, put, put_string};
-use crate::wire::channel::Message;
+use crate::wire::message::Message;
 
 pub(super) const RTM_NEWQDISC: u16 = 36;
 pub(super) const RTM_DELQDISC: u16 = 37;

@@ -4,15 +4,17 @@
 //! dump's filter instead of ignoring it. A receive timeout bounds every wait. Who calls: `netlink` and `hostport`.
 
 use std::io;
+use std::os::fd::{AsRawFd, BorrowedFd};
 use std::time::Duration;
 
 use netlink_sys::{Socket, SocketAddr};
 use nix::sys::socket::{setsockopt, sockopt};
 use nix::sys::time::TimeVal;
-use std::os::fd::{AsRawFd, BorrowedFd};
 
-use super::attribute::Attributes;
-use super::batch::{Batch, MESSAGE_HEADER};
+use super::batch::Batch;
+use super::message::{
+    F_DUMP_INTR, Message, NLMSG_DONE, NLMSG_ERROR, NLMSG_NOOP, messages, refusal,
+};
 use crate::error::Refusal;
 
 /// The kernel builds no answer that is longer, however large the buffer (`netlink_recvmsg` caps a dump's skb at 32 KiB).
@@ -22,24 +24,7 @@ const SEND_BUFFER: usize = 160 * 1024;
 /// The kernel answers before `send` returns; only a dump goes on afterwards. So this is never waited for in health.
 const RECEIVE_TIMEOUT: Duration = Duration::from_secs(10);
 /// A dump that was interrupted by a change is read again so often.
-const DUMP_ATTEMPTS: u32 = 20;
-
-const NLMSG_NOOP: u16 = 1;
-const NLMSG_ERROR: u16 = 2;
-const NLMSG_DONE: u16 = 3;
-const F_DUMP_INTR: u16 = 0x10;
-const F_ACK_TLVS: u16 = 0x200;
-const F_CAPPED: u16 = 0x100;
-const NLMSGERR_ATTR_MSG: u16 = 1;
-
-/// One message of the kernel.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Message<'a> {
-    pub(crate) kind: u16,
-    pub(crate) flags: u16,
-    pub(crate) sequence: u32,
-    pub(crate) payload: &'a [u8],
-}
+const DUMP_ATTEMPTS: u64 = 20;
 
 /// A blocking, connected netlink socket.
 #[derive(Debug)]
@@ -117,7 +102,11 @@ impl Channel {
         mut request: impl FnMut(&mut Batch),
         mut parse: impl FnMut(Message<'_>) -> Option<T>,
     ) -> Result<Vec<T>, Refusal> {
-        for _ in 0..DUMP_ATTEMPTS {
+        for attempt in 0..DUMP_ATTEMPTS {
+            // Longer each time, 190 ms in all: a storm of changes has gaps.
+            if attempt > 0 {
+                std::thread::sleep(Duration::from_millis(attempt));
+            }
             let mut batch = Batch::new();
             request(&mut batch);
             let mut found = Vec::new();
@@ -182,9 +171,13 @@ impl Channel {
         }
     }
 
-    /// The kernel takes no message that is longer than the socket's send buffer.
+    /// The kernel takes no message that is longer than the socket's send buffer. As root of a user namespace only the limit of
+    /// `net.core.wmem_max` can be had; a message beyond it is then refused with EMSGSIZE.
     fn widen_send_buffer(&self, length: usize) -> Result<(), Refusal> {
-        setsockopt(&self.socket_fd(), sockopt::SndBufForce, &length)
+        let fd = self.socket_fd();
+        let forced = setsockopt(&fd, sockopt::SndBufForce, &length);
+        forced
+            .or_else(|_| setsockopt(&fd, sockopt::SndBuf, &length))
             .map_err(|errno| Refusal::new(errno as i32))
     }
 
@@ -231,53 +224,19 @@ fn with_unknown(mut refused: Vec<(usize, Refusal)>, requests: usize) -> Vec<(usi
     refused
 }
 
-/// Cuts a datagram into its messages; ends at a malformed one.
-pub(crate) fn messages(datagram: &[u8]) -> impl Iterator<Item = Message<'_>> {
-    let mut rest = datagram;
-    std::iter::from_fn(move || {
-        let header = rest.get(..MESSAGE_HEADER)?;
-        let word = |at: usize| {
-            u32::from_ne_bytes([header[at], header[at + 1], header[at + 2], header[at + 3]])
-        };
-        let half = |at: usize| u16::from_ne_bytes([header[at], header[at + 1]]);
-        let length = word(0) as usize;
-        let payload = rest.get(MESSAGE_HEADER..length)?;
-        rest = rest.get(super::attribute::align(length)..).unwrap_or(&[]);
-        Some(Message {
-            kind: half(4),
-            flags: half(6),
-            sequence: word(8),
-            payload,
-        })
-    })
-}
-
-/// What an `NLMSG_ERROR` or `NLMSG_DONE` says; `None`: all well.
-fn refusal(message: &Message<'_>) -> Option<Refusal> {
-    let code = message
-        .payload
-        .get(..4)
-        .map_or(0, |b| i32::from_ne_bytes([b[0], b[1], b[2], b[3]]));
-    if code == 0 {
-        return None;
-    }
-    // Behind the errno of an error stands the header of the request (capped by our NETLINK_CAP_ACK), then attributes.
-    let header = if message.kind == NLMSG_ERROR {
-        4 + MESSAGE_HEADER
-    } else {
-        4
-    };
-    let told = message.flags & F_ACK_TLVS != 0
-        && (message.kind == NLMSG_DONE || message.flags & F_CAPPED != 0);
-    let text = told
-        .then(|| Attributes::after(message.payload, header).find_kind(NLMSGERR_ATTR_MSG))
-        .flatten()
-        .and_then(|attribute| attribute.string());
-    Some(Refusal {
-        errno: code.checked_neg().unwrap_or(libc::EIO),
-        text,
-    })
-}
-
 #[cfg(test)]
-mod tests;
+mod tests {
+    use super::*;
+
+    #[test]
+    fn after_an_overrun_what_was_not_answered_is_unknown() {
+        let known = vec![(1, Refusal::new(libc::EEXIST))];
+        let all = with_unknown(known, 3);
+        let errnos: std::collections::BTreeMap<_, _> =
+            all.into_iter().map(|(i, r)| (i, r.errno)).collect();
+        assert_eq!(
+            errnos,
+            [(0, libc::ENOBUFS), (1, libc::EEXIST), (2, libc::ENOBUFS)].into()
+        );
+    }
+}

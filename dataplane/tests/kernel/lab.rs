@@ -35,6 +35,12 @@ pub(crate) fn isolate() -> Result<(), String> {
     Ok(())
 }
 
+/// Root here is not root of the machine.
+pub(crate) fn in_user_namespace() -> bool {
+    let map = std::fs::read_to_string("/proc/self/uid_map").expect("uid_map");
+    map.split_whitespace().last() != Some("4294967295")
+}
+
 /// Runs the trial on a fresh thread in a fresh network namespace; a panic is a failure.
 pub(crate) fn in_fresh_namespace(trial: fn()) -> Result<(), Failed> {
     let body = move || {

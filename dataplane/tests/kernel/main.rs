@@ -11,12 +11,15 @@
 
 mod conntrack;
 mod events;
+mod hostport_scale;
 mod hostports;
 mod lab;
 mod links;
 mod pods;
+mod route_batches;
 mod routes;
 mod shaping;
+mod table;
 
 use libtest_mimic::{Arguments, Trial};
 
@@ -35,7 +38,10 @@ fn main() {
         links::TRIALS,
         pods::TRIALS,
         routes::TRIALS,
+        route_batches::TRIALS,
         hostports::TRIALS,
+        hostport_scale::TRIALS,
+        table::TRIALS,
         conntrack::TRIALS,
         shaping::TRIALS,
         events::TRIALS,

@@ -1,15 +1,13 @@
 //! Route steps: exclusive, owned, batched; what iproute2 shows before and after.
 
 use std::cell::RefCell;
-use std::collections::BTreeMap;
-use std::time::Instant;
 
 use dataplane::netlink::Netlink;
 use dataplane::route::{RouteKey, RouteKind, RouteOp, RouteSpec};
 use proptest::prelude::*;
 use proptest::test_runner::{Config, TestRunner};
 
-use crate::lab::{self, Case, run};
+use crate::lab::{Case, run};
 
 pub(crate) const TRIALS: &[Case] = &[
     (
@@ -28,26 +26,10 @@ pub(crate) const TRIALS: &[Case] = &[
         "routes::a_replace_changes_ours_in_place",
         a_replace_changes_ours_in_place,
     ),
-    (
-        "routes::five_thousand_routes_take_less_than_150_ms",
-        five_thousand_routes_take_less_than_150_ms,
-    ),
-    (
-        "routes::two_hundred_refusals_in_one_send_are_told_each",
-        two_hundred_refusals_in_one_send_are_told_each,
-    ),
-    (
-        "routes::a_lookup_tells_next_hop_source_and_local",
-        a_lookup_tells_next_hop_source_and_local,
-    ),
-    (
-        "routes::an_invalid_gateway_carries_the_kernels_words",
-        an_invalid_gateway_carries_the_kernels_words,
-    ),
 ];
 
 /// A node: `up0` with 192.0.2.1/24 and 2001:db8::1/64, the other end in a namespace of a peer.
-fn node() -> u32 {
+pub(crate) fn node() -> u32 {
     run("ip", "link add up0 type veth peer name up1");
     run("ip", "addr add 192.0.2.1/24 dev up0");
     run("ip", "-6 addr add 2001:db8::1/64 dev up0 nodad");
@@ -61,7 +43,7 @@ fn node() -> u32 {
         .index
 }
 
-fn spec(dst: &str, via: &str) -> RouteSpec {
+pub(crate) fn spec(dst: &str, via: &str) -> RouteSpec {
     RouteSpec {
         key: RouteKey::main(dst.parse().unwrap()),
         kind: RouteKind::Unicast,
@@ -243,109 +225,4 @@ fn a_replace_changes_ours_in_place() {
         2,
         "replaced, not added beside"
     );
-}
-
-fn five_thousand_routes_take_less_than_150_ms() {
-    node();
-    let ops: Vec<_> = (0..5000_u32)
-        .map(|i| {
-            RouteOp::Add(spec(
-                &format!("10.{}.{}.0/24", i / 256, i % 256),
-                "192.0.2.9",
-            ))
-        })
-        .collect();
-    let mut netlink = Netlink::open().unwrap();
-    let start = Instant::now();
-    assert!(netlink.apply_routes(&ops).iter().all(Result::is_ok));
-    let added = start.elapsed();
-    let start = Instant::now();
-    assert_eq!(netlink.list_own_routes().unwrap().len(), 5000);
-    println!(
-        "5,000 routes: added in {added:?}, listed in {:?}",
-        start.elapsed()
-    );
-    assert!(added.as_millis() < 150, "{added:?}");
-    assert_eq!(run("ip", "route show proto 32").lines().count(), 5000);
-}
-
-fn two_hundred_refusals_in_one_send_are_told_each() {
-    node();
-    let adds: Vec<_> = (0..400_u32)
-        .map(|i| {
-            RouteOp::Add(spec(
-                &format!("10.2.{}.{}/32", i / 256, i % 256),
-                "192.0.2.9",
-            ))
-        })
-        .collect();
-    let mut netlink = Netlink::open().unwrap();
-    assert!(netlink.apply_routes(&adds).iter().all(Result::is_ok));
-    let again = netlink.apply_routes(&adds);
-    let mut errnos = BTreeMap::new();
-    for result in &again {
-        *errnos
-            .entry(result.as_ref().unwrap_err().errno)
-            .or_insert(0) += 1;
-    }
-    assert_eq!(errnos, [(nix::libc::EEXIST, 400)].into());
-    assert_eq!(
-        netlink.list_own_routes().unwrap().len(),
-        400,
-        "the socket is in step afterwards"
-    );
-}
-
-fn a_lookup_tells_next_hop_source_and_local() {
-    let dev = node();
-    let mut netlink = Netlink::open().unwrap();
-    let specs = [
-        RouteSpec {
-            mtu: Some(1400),
-            ..spec("10.1.2.0/24", "192.0.2.9")
-        },
-        spec("fd00:3::/64", "2001:db8::9"),
-    ];
-    assert!(
-        netlink
-            .apply_routes(&specs.map(RouteOp::Add))
-            .iter()
-            .all(Result::is_ok)
-    );
-    let v4 = netlink.lookup_route("10.1.2.3".parse().unwrap()).unwrap();
-    assert_eq!(
-        (v4.dev, v4.via, v4.mtu),
-        (dev, Some("192.0.2.9".parse().unwrap()), Some(1400))
-    );
-    assert_eq!(v4.src, Some("192.0.2.1".parse().unwrap()));
-    let v6 = netlink.lookup_route("fd00:3::3".parse().unwrap()).unwrap();
-    assert_eq!(
-        (v6.dev, v6.via),
-        (dev, Some("2001:db8::9".parse().unwrap()))
-    );
-    assert!(
-        netlink
-            .lookup_route("192.0.2.1".parse().unwrap())
-            .unwrap()
-            .local
-    );
-    let error = netlink
-        .lookup_route("203.0.113.1".parse().unwrap())
-        .unwrap_err();
-    assert_eq!(error.errno, nix::libc::ENETUNREACH);
-}
-
-fn an_invalid_gateway_carries_the_kernels_words() {
-    node();
-    let result = Netlink::open()
-        .unwrap()
-        .apply_routes(&[RouteOp::Add(spec("10.1.2.0/24", "203.0.113.1"))])
-        .remove(0);
-    let text = result.unwrap_err().to_string();
-    assert!(
-        text.contains("add route 10.1.2.0/24 via 203.0.113.1")
-            && text.contains("Nexthop has invalid gateway"),
-        "{text}"
-    );
-    lab::forward();
 }

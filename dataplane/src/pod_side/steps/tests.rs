@@ -43,6 +43,7 @@ fn up_comes_before_addresses_and_neighbours_before_routes() {
             "add address fe80::5/64",
             "add address 10.1.0.5/32",
             "add address fd00::5/128",
+            "add local route fd00::5",
             "add route 169.254.1.1/32 scope link",
             "add permanent neighbour 169.254.1.1",
             "add permanent neighbour fe80::ecee:eeff:feee:eeee",
