@@ -14,10 +14,11 @@ use crate::config::IpamConfig;
 use crate::error::IpamError;
 use crate::lines::Lines;
 use crate::mark::write_mark;
+use crate::network::Ipam;
 use crate::number::from_ip;
-use crate::range::{RangeSet, why_not_served};
 use crate::release::{release_holding, release_torn};
-use crate::store::{Ipam, Store};
+use crate::request::{assign_requests, pick_requested};
+use crate::store::Store;
 use ipnetwork::IpNetwork;
 use node_state::StateError;
 use node_state::record::AttachmentKey;
@@ -60,7 +61,7 @@ impl Ipam {
         }
         let wanted = assign_requests(&config.sets, requested)?;
         let boot_id = node_state::boot_id()?;
-        let store = Store::ensure(&self.dir)?;
+        let store = Store::ensure(self)?;
         let locked = store.lock()?;
         let mut lines = Lines::new(&locked);
 
@@ -201,73 +202,4 @@ fn lease(config: &IpamConfig, address: IpAddr) -> Lease {
             gateway: None,
         },
     }
-}
-
-/// Which set serves which requested address; each at most one. Pure.
-fn assign_requests(
-    sets: &[RangeSet],
-    requested: &[IpAddr],
-) -> Result<Vec<Option<IpAddr>>, IpamError> {
-    let mut wanted: Vec<Option<IpAddr>> = vec![None; sets.len()];
-    for address in requested {
-        let refuse = |reason| IpamError::Unfulfillable {
-            address: *address,
-            reason,
-        };
-        let set = sets.iter().position(|set| set.range_of(*address).is_some());
-        let set = set.ok_or_else(|| refuse(why_not_served(sets, *address)))?;
-        match wanted[set].replace(*address) {
-            Some(other) if other != *address => {
-                return Err(refuse(format!(
-                    "{other} of the same range set is requested as well"
-                )));
-            }
-            _ => {}
-        }
-    }
-    Ok(wanted)
-}
-
-/// A requested address, if nobody holds it. A claim of another boot is nobody's (I15).
-fn pick_requested<'a>(
-    lines: &mut Lines<'_>,
-    set: &'a RangeSet,
-    address: IpAddr,
-    boot_id: &str,
-) -> Result<Pick<'a>, IpamError> {
-    let refuse = |reason| IpamError::Unfulfillable { address, reason };
-    match lines.locked.claim(address)? {
-        Found::Held(former) if former.boot_id != boot_id => {
-            release_holding(lines, &former.key.hash12(), &former)?;
-        }
-        Found::Held(Holding { key, .. }) => {
-            return Err(refuse(format!(
-                "held by container {} interface {}",
-                key.container_id, key.ifname
-            )));
-        }
-        Found::Torn => {
-            let path = lines.locked.claim_path(address);
-            return Err(refuse(format!(
-                "its claim cannot be read: {}",
-                path.display()
-            )));
-        }
-        Found::Absent => {}
-    }
-    let range = set
-        .range_of(address)
-        .ok_or_else(|| refuse("it lies in no range".to_owned()))?;
-    let from = match lines.find(address)? {
-        Some(waiting) => From::Queue {
-            waiting,
-            first: false,
-        },
-        None => From::Nowhere,
-    };
-    Ok(Pick {
-        address,
-        range,
-        from,
-    })
 }

@@ -50,8 +50,20 @@ impl IpamConfig {
         Ok(IpamConfig {
             sets,
             routes: parse_routes(ipam)?,
-            data_dir: parse_data_dir(ipam)?,
+            data_dir: Self::find_data_dir(ipam)?,
         })
+    }
+
+    /// `dataDir` alone: DEL and GC need nothing else, and must not fail for a range that became wrong since (D9).
+    pub fn find_data_dir(ipam: &Map<String, Value>) -> Result<Option<PathBuf>, IpamError> {
+        match text(ipam, "dataDir", &str::to_owned)? {
+            None | Some("") => Ok(None),
+            Some(path) if path.starts_with('/') => Ok(Some(PathBuf::from(path))),
+            Some(path) => Err(IpamError::config(
+                "dataDir",
+                format!("{path:?} is not an absolute path"),
+            )),
+        }
     }
 
     /// host-local's habit, for main plugins which need a gateway (bridge, ptp): a range without one gets the subnet's
@@ -174,17 +186,6 @@ fn parse_routes(ipam: &Map<String, Value>) -> Result<Vec<(IpNetwork, Option<IpAd
         .enumerate()
         .map(parse_route)
         .collect()
-}
-
-fn parse_data_dir(ipam: &Map<String, Value>) -> Result<Option<PathBuf>, IpamError> {
-    match text(ipam, "dataDir", &str::to_owned)? {
-        None | Some("") => Ok(None),
-        Some(path) if path.starts_with('/') => Ok(Some(PathBuf::from(path))),
-        Some(path) => Err(IpamError::config(
-            "dataDir",
-            format!("{path:?} is not an absolute path"),
-        )),
-    }
 }
 
 // ===== reading JSON as Go does =====

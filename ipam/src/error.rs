@@ -1,5 +1,7 @@
 //! Why an address was not handed out, or not taken back.
 
+use cni_spec::error::{CniError, ErrorCode};
+use node_state::StateError;
 use node_state::record::AttachmentKey;
 use std::net::IpAddr;
 use std::path::PathBuf;
@@ -25,7 +27,7 @@ pub enum IpamError {
     /// The configuration makes no sense.
     #[error("ipam {key}: {reason}")]
     Config {
-        /// The key in the `ipam` object, as a path: "ranges[0][1].rangeStart".
+        /// The key in the `ipam` object, as a path: `ranges[0][1].rangeStart`.
         key: String,
         /// What is wrong with its value.
         reason: String,
@@ -49,5 +51,26 @@ impl IpamError {
             key: key.into(),
             reason: reason.into(),
         }
+    }
+}
+
+/// The code of [`IpamError::Unfulfillable`]: ours, since the specification has none for it (G16).
+pub const UNFULFILLABLE_CODE: u32 = 100;
+/// The code of [`IpamError::NoClaim`].
+pub const NO_CLAIM_CODE: u32 = 101;
+
+impl From<IpamError> for CniError {
+    /// The CNI code of each error (G16): 11 where a later try may succeed, 7 for the configuration, 5 for files.
+    fn from(error: IpamError) -> CniError {
+        let code = match &error {
+            IpamError::Exhausted { .. } | IpamError::State(StateError::LockTimeout { .. }) => {
+                ErrorCode::TryAgainLater
+            }
+            IpamError::Unfulfillable { .. } => ErrorCode::Plugin(UNFULFILLABLE_CODE),
+            IpamError::Config { .. } => ErrorCode::InvalidConfig,
+            IpamError::NoClaim { .. } => ErrorCode::Plugin(NO_CLAIM_CODE),
+            IpamError::State(_) => ErrorCode::Io,
+        };
+        CniError::new(code, error.to_string())
     }
 }

@@ -3,14 +3,16 @@
 use crate::claim::{Claim, Found, now_ms};
 use crate::config::IpamConfig;
 use crate::error::IpamError;
+use crate::network::Ipam;
+use crate::number::to_ip;
 use crate::queue::Queue;
-use crate::store::{Ipam, Store};
+use crate::store::Store;
 use node_state::StateError;
 use node_state::record::AttachmentKey;
 use std::net::IpAddr;
 use std::time::Duration;
 
-/// How full the ranges of a configuration are.
+/// How full the ranges of a configuration are, all sets together; ask with one set to tell families apart.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Usage {
     /// Claimed addresses of the ranges, those included whose claims cannot be read.
@@ -24,7 +26,7 @@ pub struct Usage {
 impl Ipam {
     /// The addresses of `key` (CHECK, I9); none is no error here.
     pub fn find(&self, key: &AttachmentKey) -> Result<Vec<IpAddr>, IpamError> {
-        let Some(store) = Store::open(&self.dir)? else {
+        let Some(store) = Store::open(self)? else {
             return Ok(Vec::new());
         };
         let hash = key.hash12();
@@ -36,7 +38,7 @@ impl Ipam {
 
     /// All claims, those included that cannot be read.
     pub fn claims(&self) -> Result<Vec<Claim>, IpamError> {
-        let Some(store) = Store::open(&self.dir)? else {
+        let Some(store) = Store::open(self)? else {
             return Ok(Vec::new());
         };
         let mut claims = Vec::new();
@@ -50,11 +52,11 @@ impl Ipam {
         Ok(claims)
     }
 
-    /// How full the ranges of `config` are. Reads names alone: cheap enough for a metrics page.
+    /// How full the ranges of `config` are. Reads names and the waiting line, no claim: cheap enough for a metrics page.
     pub fn usage(&self, config: &IpamConfig) -> Result<Usage, IpamError> {
         let ranges = || config.sets.iter().flat_map(|set| &set.ranges);
         let capacity = ranges().fold(0u128, |sum, range| sum.saturating_add(range.capacity()));
-        let Some(store) = Store::open(&self.dir)? else {
+        let Some(store) = Store::open(self)? else {
             return Ok(Usage {
                 used: 0,
                 free: capacity,
@@ -66,7 +68,13 @@ impl Ipam {
             .iter()
             .filter(|(address, _)| ranges().any(|range| range.serves(*address)))
             .count() as u64;
-        let cooling = Queue::open(&store, true)?.len() + Queue::open(&store, false)?.len();
+        let mut cooling = 0;
+        for v4 in [true, false] {
+            Queue::open(&store, v4)?.each(|waiting| {
+                cooling += u64::from(ranges().any(|range| range.serves(to_ip(waiting.number))));
+                Ok(true)
+            })?;
+        }
         Ok(Usage {
             used,
             free: capacity.saturating_sub(used.into()),

@@ -10,6 +10,7 @@
 
 use crate::claim::now_ms;
 use crate::store::{Locked, Store};
+use header::{HEADER, Header};
 use nix::fcntl::OFlag;
 use node_state::StateError;
 use std::collections::HashSet;
@@ -17,9 +18,8 @@ use std::fs::File;
 use std::os::unix::fs::FileExt;
 
 mod compact;
+mod header;
 
-const MAGIC: u64 = u64::from_be_bytes(*b"S32FREE1");
-const HEADER: usize = 40;
 const RECORD: usize = 24;
 /// One read: header and the first 169 records, or 170 more.
 const CHUNK: usize = HEADER + 169 * RECORD;
@@ -37,16 +37,6 @@ pub(crate) struct Queue<'a> {
     tail: u64,
     /// What the first read brought in beyond the header: records from 0.
     first_chunk: Vec<u8>,
-}
-
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-struct Header {
-    /// The first record that may still be waiting.
-    head: u64,
-    /// Zeroed records from the head on.
-    dead: u64,
-    /// No address above this one was ever released: tells most walks that they need not search here.
-    highest: u128,
 }
 
 /// One waiting address.
@@ -259,32 +249,6 @@ impl<'a> Queue<'a> {
 
 fn position(index: u64) -> u64 {
     HEADER as u64 + index * RECORD as u64
-}
-
-impl Header {
-    fn encode(&self) -> [u8; HEADER] {
-        let mut bytes = [0; HEADER];
-        bytes[..8].copy_from_slice(&MAGIC.to_be_bytes());
-        bytes[8..16].copy_from_slice(&self.head.to_be_bytes());
-        bytes[16..24].copy_from_slice(&self.dead.to_be_bytes());
-        bytes[24..].copy_from_slice(&self.highest.to_be_bytes());
-        bytes
-    }
-
-    fn decode(bytes: &[u8]) -> Option<Header> {
-        let number = |from: usize| {
-            Some(u64::from_be_bytes(
-                bytes.get(from..from + 8)?.try_into().ok()?,
-            ))
-        };
-        let highest = u128::from_be_bytes(bytes.get(24..HEADER)?.try_into().ok()?);
-        let header = Header {
-            head: number(8)?,
-            dead: number(16)?,
-            highest,
-        };
-        (number(0)? == MAGIC && header.head.checked_add(header.dead).is_some()).then_some(header)
-    }
 }
 
 #[cfg(test)]

@@ -9,6 +9,10 @@ use crate::number::{from_ip, to_ip};
 use ipnetwork::IpNetwork;
 use std::net::IpAddr;
 
+/// ::ffff:0.0.0.0 to ::ffff:255.255.255.255.
+const MAPPED_FIRST: u128 = 0xffff_0000_0000;
+const MAPPED_LAST: u128 = 0xffff_ffff_ffff;
+
 /// One address of each set goes to a pod. The ranges of a set are of one family and do not overlap.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RangeSet {
@@ -46,11 +50,10 @@ impl Range {
             );
             return Err(("subnet", reason));
         }
-        if matches!(subnet, IpNetwork::V6(v6) if v6.network().to_ipv4_mapped().is_some() || v6.prefix() < 8)
-        {
+        if !is_unicast(&subnet) {
             return Err((
                 "subnet",
-                format!("{subnet} is no subnet of addresses that a pod can have"),
+                format!("{subnet} holds addresses that no pod can have"),
             ));
         }
         for (key, value) in [("rangeStart", start), ("rangeEnd", end)] {
@@ -152,6 +155,14 @@ pub(crate) fn why_not_served(sets: &[RangeSet], address: IpAddr) -> String {
     }
     let all: Vec<String> = sets.iter().map(RangeSet::describe).collect();
     format!("it lies in none of the ranges {}", all.join(" and "))
+}
+
+/// No unspecified, loopback or multicast address in it, nor one that stands for an IPv4 address (see `number.rs`).
+fn is_unicast(subnet: &IpNetwork) -> bool {
+    let (network, broadcast) = (from_ip(subnet.network()), from_ip(subnet.broadcast()));
+    let refused = |ip: IpAddr| ip.is_unspecified() || ip.is_loopback() || ip.is_multicast();
+    let mapped = subnet.is_ipv6() && network <= MAPPED_LAST && broadcast >= MAPPED_FIRST;
+    !mapped && !refused(subnet.network()) && !refused(subnet.broadcast())
 }
 
 /// The lowest and the highest address of a subnet that a pod can have.

@@ -7,16 +7,18 @@
 use crate::claim::{Found, Holding};
 use crate::error::IpamError;
 use crate::lines::Lines;
-use crate::store::{Ipam, Locked, Store};
+use crate::network::Ipam;
+use crate::store::{Locked, Store};
 use node_state::StateError;
 use node_state::record::AttachmentKey;
+use std::collections::HashSet;
 use std::net::IpAddr;
 
 impl Ipam {
     /// Releases what `key` holds and says which addresses that was. Absent is done: also where the folder is missing or
     /// read-only (I8). Only claims whose content names `key` (D5).
     pub fn release(&self, key: &AttachmentKey) -> Result<Vec<IpAddr>, IpamError> {
-        let Some(store) = Store::open(&self.dir)? else {
+        let Some(store) = Store::open(self)? else {
             return Ok(Vec::new());
         };
         let hash = key.hash12();
@@ -112,11 +114,17 @@ impl Store {
         Ok(claims)
     }
 
-    /// The claims whose content names `key`, found by reading all of them: for keys whose holder's file is gone.
+    /// The claims whose content names `key`, for keys whose holder's file is gone. A claim that is one file with some
+    /// holder's is that holder's: only the others are read, and as a rule there are none.
     pub(crate) fn scan(&self, key: &AttachmentKey) -> Result<Vec<IpAddr>, StateError> {
+        let owned: HashSet<u64> = self
+            .owners()?
+            .into_iter()
+            .map(|owner| owner.inode)
+            .collect();
         let mut claims = Vec::new();
-        for (address, _) in self.claimed()? {
-            if self.claim(address)?.is_of(key) {
+        for (address, inode) in self.claimed()? {
+            if !owned.contains(&inode) && self.claim(address)?.is_of(key) {
                 claims.push(address);
             }
         }

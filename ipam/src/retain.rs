@@ -7,9 +7,11 @@
 use crate::claim::{Claim, Found, Holding};
 use crate::error::IpamError;
 use crate::lines::Lines;
+use crate::network::Ipam;
 use crate::release::{release_claims, release_holding};
-use crate::store::{Ipam, Locked, Store};
+use crate::store::{Locked, Store};
 use node_state::StateError;
+use node_state::folder::Entry;
 use std::net::IpAddr;
 
 impl Ipam {
@@ -17,7 +19,7 @@ impl Ipam {
     /// short are put right as well.
     pub fn retain(&self, keep: &dyn Fn(&Claim) -> bool) -> (Vec<IpAddr>, Vec<IpamError>) {
         let (mut freed, mut errors) = (Vec::new(), Vec::new());
-        let store = match Store::open(&self.dir) {
+        let store = match Store::open(self) {
             Ok(Some(store)) => store,
             Ok(None) => return (freed, errors),
             Err(error) => return (freed, vec![error.into()]),
@@ -86,7 +88,7 @@ impl Store {
 
     /// Holders' files none of whose addresses is claimed: allocations and releases that were cut short.
     fn finish_cut_short(&self) -> Result<(), IpamError> {
-        for hash in self.owners()? {
+        for Entry { name: hash, .. } in self.owners()? {
             if !self.is_cut_short(&hash)? {
                 continue;
             }

@@ -3,15 +3,14 @@
 //! This file knows names and single steps; the order of steps, which makes them safe against crashes, is in
 //! `allocate.rs` and `release.rs`. A [`Locked`] store is the proof that the lock is held.
 
-use crate::claim::{Found, Holder, Holding};
-use crate::error::IpamError;
+use crate::claim::{Found, Holding};
+use crate::network::Ipam;
 use node_state::StateError;
-use node_state::folder::Folder;
+use node_state::folder::{Entry, Folder};
 use node_state::lock::FileLock;
-use node_state::record::AttachmentKey;
 use std::net::IpAddr;
 use std::ops::Deref;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::Duration;
 
 /// Long enough for 200 ADDs at once on a busy node; a holder needs tens of microseconds.
@@ -22,54 +21,6 @@ const OWNERS: &str = "owners";
 const ADDRESSES: &str = "addresses";
 /// One for all holders: it is written under the lock, so the next writer overwrites what a killed one left.
 const NEW_OWNER: &str = "owners/.new";
-
-/// The store of one network: `<data_dir>/<network>/`.
-///
-/// Cheap to make; opens nothing until it is asked for something. All changes are made under one lock per network with
-/// a bounded wait; looking needs no lock.
-#[derive(Debug)]
-pub struct Ipam {
-    pub(crate) dir: PathBuf,
-    pub(crate) holder: Holder,
-}
-
-impl Ipam {
-    /// The claims of `network` below `data_dir`. Touches nothing.
-    pub fn open(data_dir: impl Into<PathBuf>, network: &str, holder: Holder) -> Ipam {
-        Ipam {
-            dir: data_dir.into().join(folder_name(network)),
-            holder,
-        }
-    }
-
-    /// The network's folder.
-    pub fn dir(&self) -> &Path {
-        &self.dir
-    }
-
-    /// STATUS (S2): true where the folder can be made and written to, tried by a real file.
-    pub fn probe_writable(&self) -> Result<(), IpamError> {
-        let store = Store::ensure(&self.dir)?;
-        store.folder.write("probe", b"probe")?;
-        store.folder.unlink("probe")?;
-        Ok(())
-    }
-}
-
-/// A network's name is a file name by the CNI rules (G6); whatever else comes must not lead out of `data_dir`.
-fn folder_name(network: &str) -> String {
-    let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-');
-    let fits = network.len() <= 200 && network.chars().all(plain);
-    if fits && network.starts_with(|c: char| c.is_ascii_alphanumeric()) {
-        return network.to_owned();
-    }
-    let key = AttachmentKey {
-        network: network.to_owned(),
-        container_id: String::new(),
-        ifname: String::new(),
-    };
-    format!("~{}", key.hash12())
-}
 
 /// The open folder.
 #[derive(Debug)]
@@ -94,15 +45,19 @@ impl Deref for Locked<'_> {
 
 impl Store {
     /// The folder, if there is one.
-    pub(crate) fn open(dir: &Path) -> Result<Option<Store>, StateError> {
-        Ok(Folder::open(dir)?.map(|folder| Store { folder }))
+    pub(crate) fn open(ipam: &Ipam) -> Result<Option<Store>, StateError> {
+        let Some(data_dir) = Folder::open(&ipam.data_dir)? else {
+            return Ok(None);
+        };
+        Ok(data_dir
+            .open_sub(&ipam.name)?
+            .map(|folder| Store { folder }))
     }
 
     /// The folder, made where it is missing. Its sub-folders come with the first holder.
-    pub(crate) fn ensure(dir: &Path) -> Result<Store, StateError> {
-        Ok(Store {
-            folder: Folder::ensure(dir)?,
-        })
+    pub(crate) fn ensure(ipam: &Ipam) -> Result<Store, StateError> {
+        let folder = Folder::ensure(&ipam.data_dir)?.ensure_sub(&ipam.name)?;
+        Ok(Store { folder })
     }
 
     pub(crate) fn lock(&self) -> Result<Locked<'_>, StateError> {
@@ -122,16 +77,11 @@ impl Store {
         self.folder.inode(&owner_name(hash))
     }
 
-    /// The hashes of all holders.
-    pub(crate) fn owners(&self) -> Result<Vec<String>, StateError> {
-        let Some(folder) = self.folder.open_sub(OWNERS)? else {
-            return Ok(Vec::new());
-        };
-        Ok(folder
-            .entries()?
-            .into_iter()
-            .map(|entry| entry.name)
-            .collect())
+    /// All holders' files: their hashes and inodes.
+    pub(crate) fn owners(&self) -> Result<Vec<Entry>, StateError> {
+        self.folder
+            .open_sub(OWNERS)?
+            .map_or(Ok(Vec::new()), |folder| folder.entries())
     }
 
     // ===== claims =====
@@ -233,35 +183,4 @@ fn owner_name(hash: &str) -> String {
 
 fn claim_name(address: IpAddr) -> String {
     format!("{ADDRESSES}/{address}")
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn no_network_name_leads_out_of_the_data_folder() {
-        for name in [
-            "../x",
-            "/etc",
-            "..",
-            ".",
-            "",
-            "a/b",
-            "-a",
-            "é",
-            &"x".repeat(300),
-        ] {
-            let dir = Ipam::open("/data", name, Holder::Slash32).dir;
-            assert_eq!(dir.parent(), Some(Path::new("/data")), "{name}");
-            assert!(
-                dir.file_name().unwrap().to_str().unwrap().starts_with('~'),
-                "{name}"
-            );
-        }
-        assert_eq!(
-            Ipam::open("/data", "slash32.v-1_a", Holder::Slash32).dir,
-            Path::new("/data/slash32.v-1_a")
-        );
-    }
 }

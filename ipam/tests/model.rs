@@ -173,7 +173,7 @@ proptest! {
                     ipam.release(&key(k)).unwrap();
                     held.remove(&k);
                 }
-                _ => spoil(ipam.dir(), index, damage),
+                _ => spoil(&ipam.dir(), index, damage),
             }
             let all: Vec<IpAddr> = held.values().flatten().copied().collect();
             let distinct: HashSet<IpAddr> = all.iter().copied().collect();

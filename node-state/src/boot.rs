@@ -1,15 +1,23 @@
 //! Which boot this is. Attachments and claims of another boot belong to pods whose namespaces are gone (I15).
 
 use crate::StateError;
+use std::fs::File;
+use std::io::Read;
 use std::path::PathBuf;
 
 const BOOT_ID: &str = "/proc/sys/kernel/random/boot_id";
 
 /// The kernel's id of this boot: a UUID, the same in every container of the machine (random(4)).
 pub fn boot_id() -> Result<String, StateError> {
-    let text = std::fs::read_to_string(BOOT_ID)
-        .map_err(|source| StateError::from_io("read", PathBuf::from(BOOT_ID), source))?;
-    Ok(text.trim_end().to_owned())
+    let error = |source| StateError::from_io("read", PathBuf::from(BOOT_ID), source);
+    // One read gives all of a file of /proc this short: this runs in every ADD.
+    let mut text = [0; 64];
+    let length = File::open(BOOT_ID)
+        .and_then(|mut file| file.read(&mut text))
+        .map_err(error)?;
+    Ok(String::from_utf8_lossy(&text[..length])
+        .trim_end()
+        .to_owned())
 }
 
 #[cfg(test)]

@@ -59,11 +59,7 @@ pub enum StateError {
 
 impl StateError {
     /// Sorts a failed system call: a full disk gets its own variant, since there is something to do about it.
-    pub fn from_io(
-        what: &'static str,
-        path: PathBuf,
-        source: impl Into<io::Error>,
-    ) -> StateError {
+    pub fn from_io(what: &'static str, path: PathBuf, source: impl Into<io::Error>) -> StateError {
         let source = source.into();
         match source.kind() {
             io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {

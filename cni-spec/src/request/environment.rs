@@ -83,7 +83,8 @@ pub(super) fn checked_container_id(value: &str) -> Result<String, CniError> {
         .with_details("wanted letters, digits, '_', '.' and '-', a letter or digit first"))
 }
 
-/// CNI_IFNAME, where the kernel can take it for a link's name (G7).
+/// CNI_IFNAME, where the kernel can take it for a link's name (G7). libcni lets '%' pass, but to the kernel `eth%d` is a
+/// pattern: it would make eth0, and nobody would find the link again.
 pub(super) fn checked_ifname(value: &str) -> Result<String, CniError> {
     const LONGEST: usize = 15;
     let wanted = if value.is_empty() || value.len() > LONGEST {
@@ -92,9 +93,9 @@ pub(super) fn checked_ifname(value: &str) -> Result<String, CniError> {
         "wanted a name other than '.' and '..'"
     } else if value
         .chars()
-        .any(|letter| letter == '/' || letter == ':' || letter.is_whitespace())
+        .any(|letter| matches!(letter, '/' | ':' | '%') || letter.is_whitespace())
     {
-        "wanted a name without '/', ':' and white space"
+        "wanted a name without '/', ':', '%' and white space"
     } else {
         return Ok(value.to_owned());
     };

@@ -199,6 +199,7 @@ fn g7_interface_names_are_what_the_kernel_takes() {
         ".",
         "..",
         "1234567890123456",
+        "eth%d",
         "a/b",
         "a:b",
         "a b",

@@ -1,4 +1,5 @@
 use super::*;
+use proptest::prelude::*;
 use serde_json::json;
 
 fn parse_ipam(ipam: Value) -> Result<IpamConfig, IpamError> {
@@ -153,4 +154,51 @@ fn no_range_is_no_set_i14() {
             .sets
             .is_empty()
     );
+}
+
+/// Values that meet a parser in the field: right, nearly right, and of another type.
+fn odd_value() -> impl Strategy<Value = Value> {
+    let odd = [
+        json!("10.1.0.0/24"),
+        json!("10.1.0.7/24"),
+        json!("fd00::/64"),
+        json!("0.0.0.0/0"),
+        json!("::/0"),
+        json!("255.255.255.255/32"),
+        json!("10.1.0.9"),
+        json!("fd00::9"),
+        json!("10.1.0.0/99"),
+        json!("/"),
+        json!(""),
+        json!("\u{0}"),
+        json!(null),
+        json!(-1),
+        json!(1e300),
+        json!(true),
+        json!({}),
+        json!([]),
+        json!([[]]),
+        json!([null]),
+    ];
+    prop::sample::select(odd.to_vec())
+}
+
+proptest! {
+    #[test]
+    fn parsing_never_panics_and_what_it_accepts_is_sound(
+        legacy in prop::collection::btree_map("subnet|rangeStart|RangeEnd|gateway|ranges|routes|dataDir", odd_value(), 0..5),
+        ranges in prop::collection::vec(
+            prop::collection::vec(
+                prop::collection::btree_map("subnet|Subnet|rangeStart|rangeEnd|gateway", odd_value(), 0..4), 0..3),
+            0..3),
+    ) {
+        for ip_ranges in [None, Some(json!(ranges))] {
+            let ipam = json!(legacy);
+            let Ok(config) = IpamConfig::parse(ipam.as_object().unwrap(), ip_ranges.as_ref()) else { continue };
+            for range in config.with_default_gateways().sets.iter().flat_map(|set| &set.ranges) {
+                prop_assert!(range.first <= range.last && range.subnet.contains(range.first), "{:?}", range);
+                prop_assert!(range.subnet.contains(range.last) && range.capacity() <= 1 << 127, "{:?}", range);
+            }
+        }
+    }
 }

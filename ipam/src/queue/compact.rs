@@ -1,6 +1,7 @@
 //! Writing the queue anew without what was taken, so that it stays as long as what waits.
 
-use super::{CHUNK, HEADER, Header, LONG, Queue, RECORD};
+use super::header::{HEADER, Header};
+use super::{CHUNK, LONG, Queue, RECORD};
 use crate::store::Locked;
 use nix::fcntl::OFlag;
 use node_state::StateError;

@@ -1,10 +1,11 @@
 use super::*;
-use crate::store::{Ipam, Store};
+use crate::network::Ipam;
+use crate::store::Store;
 
 fn with_store(test: impl FnOnce(&Locked<'_>)) {
     let dir = tempfile::tempdir().unwrap();
     let ipam = Ipam::open(dir.path(), "n", crate::Holder::Slash32);
-    let store = Store::ensure(ipam.dir()).unwrap();
+    let store = Store::ensure(&ipam).unwrap();
     let locked = store.lock().unwrap();
     test(&locked);
 }
@@ -117,4 +118,33 @@ fn torn_tail_is_cut_and_torn_header_is_an_empty_queue() {
             assert_eq!(waiting(&open(locked)), [8]);
         }
     });
+}
+
+#[test]
+fn long_queue_goes_out_before_addresses_that_were_never_used() {
+    let dir = tempfile::tempdir().unwrap();
+    let ipam = Ipam::open(dir.path(), "n", crate::Holder::Slash32);
+    let ranges = serde_json::json!({"ranges": [[{"subnet": "10.0.0.0/8"}]]});
+    let config = crate::IpamConfig::parse(ranges.as_object().unwrap(), None).unwrap();
+    let first = config.sets[0].ranges[0].first_number();
+    let store = Store::ensure(&ipam).unwrap();
+    {
+        let locked = store.lock().unwrap();
+        let mut queue = open(&locked);
+        (0..=LONG).for_each(|i| {
+            queue
+                .push(&locked, first + 500_000 + u128::from(i))
+                .unwrap()
+        });
+    }
+    let next = |container: &str| {
+        let key = node_state::record::AttachmentKey {
+            network: "n".into(),
+            container_id: container.into(),
+            ifname: "eth0".into(),
+        };
+        crate::number::from_ip(ipam.allocate(&key, &config, &[]).unwrap().leases[0].address)
+    };
+    assert_eq!(next("a"), first + 500_000, "the queue's oldest");
+    assert_eq!(next("b"), first, "then the queue is short enough again");
 }

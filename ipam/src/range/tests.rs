@@ -74,7 +74,17 @@ fn senseless_ranges_are_refused_with_key_and_value() {
             .1
             .contains("10.0.0.0/24")
     );
-    assert_eq!(refuse("::ffff:10.0.0.0/120", None, None, None).0, "subnet");
+    for subnet in [
+        "::ffff:10.0.0.0/120",
+        "::/64",
+        "::fffe:0:0/95",
+        "ff02::/64",
+        "127.0.0.0/8",
+        "224.0.0.0/4",
+        "0.0.0.0/0",
+    ] {
+        assert_eq!(refuse(subnet, None, None, None).0, "subnet", "{subnet}");
+    }
     assert_eq!(
         refuse("10.0.0.0/24", Some("10.0.1.1"), None, None).0,
         "rangeStart"

@@ -32,21 +32,37 @@ fn link_file_and_open_folder_in_our_place_are_refused() {
 
 #[test]
 fn folder_of_another_user_is_refused() {
-    if !nix::unistd::geteuid().is_root() {
-        // An ordinary user meets somebody else's folder everywhere.
-        assert!(text(Folder::ensure(Path::new("/proc"))).contains("belongs to uid"));
-        return;
-    }
+    assert_eq!(trust::distrust(0, 0o40755, 0), None);
+    assert_eq!(trust::distrust(1000, 0o40755, 1000), None);
+    assert!(
+        trust::distrust(1000, 0o40700, 0)
+            .unwrap()
+            .contains("belongs to uid 1000")
+    );
+    assert!(
+        trust::distrust(65534, 0o40700, 0)
+            .unwrap()
+            .contains("belongs to uid 65534")
+    );
+    assert!(
+        trust::distrust(0, 0o40770, 0)
+            .unwrap()
+            .contains("mode 0770")
+    );
+
+    // On a real folder: given away where we may, else somebody else's (an ordinary user finds root's everywhere).
     let dir = tempfile::tempdir().unwrap();
-    let path = dir.path().join("theirs");
-    std::fs::create_dir(&path).unwrap();
-    let chowned = std::os::unix::fs::chown(&path, Some(1), None);
-    if chowned.is_err() {
-        // In a user namespace that maps uid 0 alone; there the host's root is the stranger.
-        assert!(text(Folder::ensure(Path::new("/proc"))).contains("belongs to uid"));
-        return;
+    let given = dir.path().join("theirs");
+    std::fs::create_dir(&given).unwrap();
+    let gave = std::os::unix::fs::chown(&given, Some(1), None).is_ok();
+    let theirs = if gave {
+        given.as_path()
+    } else {
+        Path::new("/proc")
+    };
+    if gave || !nix::unistd::geteuid().is_root() {
+        assert!(text(Folder::ensure(theirs)).contains("belongs to uid"));
     }
-    assert!(text(Folder::ensure(&path)).contains("belongs to uid 1"));
 }
 
 #[test]

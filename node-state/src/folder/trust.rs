@@ -85,21 +85,20 @@ pub(super) fn ensure_in(
     })
 }
 
-/// The folder must be ours alone. In a user namespace a stranger's folder shows the overflow uid, which is not ours either.
 fn check(fd: OwnedFd, path: PathBuf) -> Result<Folder, StateError> {
     let stat = stat::fstat(&fd).map_err(|e| StateError::from_io("look at", path.clone(), e))?;
-    let us = unistd::geteuid().as_raw();
-    let reason = if stat.st_uid != us {
-        format!("it belongs to uid {}, and we run as uid {us}", stat.st_uid)
-    } else if stat.st_mode & 0o022 != 0 {
-        format!(
-            "others may write to it (mode {:04o})",
-            stat.st_mode & 0o7777
-        )
-    } else {
-        return Ok(Folder { fd, path });
-    };
-    Err(StateError::Untrusted { path, reason })
+    match distrust(stat.st_uid, stat.st_mode, unistd::geteuid().as_raw()) {
+        None => Ok(Folder { fd, path }),
+        Some(reason) => Err(StateError::Untrusted { path, reason }),
+    }
+}
+
+/// Why a folder is not ours alone. In a user namespace a stranger's shows the overflow uid, which is not ours either.
+pub(super) fn distrust(owner: u32, mode: u32, us: u32) -> Option<String> {
+    if owner != us {
+        return Some(format!("it belongs to uid {owner}, and we run as uid {us}"));
+    }
+    (mode & 0o022 != 0).then(|| format!("others may write to it (mode {:04o})", mode & 0o7777))
 }
 
 /// O_NOFOLLOW with O_DIRECTORY answers ENOTDIR for a link: look again, to say what really stands there.
