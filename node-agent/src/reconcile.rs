@@ -13,9 +13,12 @@ use pass::Memory;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+mod finish;
 mod kernel;
 mod pass;
-mod steps;
+mod routes;
+mod slow;
+mod table;
 
 /// The heartbeat, also of an idle thread.
 const HEARTBEAT: Duration = Duration::from_secs(10);

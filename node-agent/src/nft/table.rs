@@ -2,18 +2,15 @@
 //! after it was laid; the elements of maps and hairpin sets are compared one by one, since the plugin changes them too.
 //! Both sides change elements under the host-port lock, record first: read without it, change only with it.
 
-use super::render::{
-    TableModel, describe_entry, hairpin_pods, render_cluster_update, render_table,
-};
+use super::elements::ensure_elements;
+use super::render::{TableModel, render_cluster_update, render_table};
 use crate::desired::ports::Ports;
-use dataplane::hostport::{HostPortError, Nfnetlink, PortEntry, PortKey};
+use dataplane::hostport::{HostPortError, Nfnetlink};
 use node_state::{StateDir, StateError};
-use std::collections::{BTreeSet, HashMap};
-use std::net::IpAddr;
 use std::time::Duration;
 
 /// The plugin holds the lock for microseconds; the agent for one run of nft.
-const LOCK_PATIENCE: Duration = Duration::from_secs(5);
+pub(super) const LOCK_PATIENCE: Duration = Duration::from_secs(5);
 
 /// Another program that writes nftables rules needs a pause of some 30 ms for one of these to be undisturbed.
 const LAY_ATTEMPTS: u32 = 5;
@@ -167,164 +164,5 @@ fn lay_alone(program: &str, netfilter: &mut Nfnetlink, script: &str) -> Result<u
             return fingerprint.ok_or(TableError::Vanished);
         }
         tracing::debug!("another program wrote nftables rules meanwhile; laying the table again");
-    }
-}
-
-// ===== elements =====
-
-/// What is missing and what is too much, for maps and hairpin sets.
-#[derive(Debug, Default, PartialEq, Eq)]
-struct ElementDiff {
-    missing: Vec<PortEntry>,
-    stale: Vec<PortEntry>,
-    stale_hairpin: Vec<IpAddr>,
-}
-
-impl ElementDiff {
-    fn len(&self) -> usize {
-        self.missing.len() + self.stale.len() + self.stale_hairpin.len()
-    }
-}
-
-fn diff_elements(wanted: &Ports, there: &[PortEntry], hairpin: &[IpAddr]) -> ElementDiff {
-    let there_hairpin: BTreeSet<IpAddr> = hairpin.iter().copied().collect();
-    let wanted_hairpin = hairpin_pods(wanted.values());
-    let there_by_key: HashMap<&PortKey, &PortEntry> =
-        there.iter().map(|entry| (&entry.key, entry)).collect();
-    let is_there = |entry: &PortEntry| {
-        there_by_key.get(&entry.key) == Some(&entry) && there_hairpin.contains(&entry.pod_ip)
-    };
-    ElementDiff {
-        missing: wanted
-            .values()
-            .filter(|entry| !is_there(entry))
-            .cloned()
-            .collect(),
-        stale: there
-            .iter()
-            .filter(|entry| wanted.get(&entry.key) != Some(entry))
-            .cloned()
-            .collect(),
-        stale_hairpin: there_hairpin.difference(&wanted_hairpin).copied().collect(),
-    }
-}
-
-fn ensure_elements(
-    state: &StateDir,
-    netfilter: &mut Nfnetlink,
-    wanted: &Ports,
-    ports: &mut dyn FnMut() -> Result<Ports, StateError>,
-) -> Result<usize, TableError> {
-    let unlocked = diff_elements(
-        wanted,
-        &netfilter.list_host_ports()?,
-        &netfilter.list_hairpin()?,
-    );
-    if unlocked.len() == 0 {
-        return Ok(0);
-    }
-    // Most often a plugin was in the middle of its work. Look again with the lock in hand.
-    let _lock = state.lock_host_ports(LOCK_PATIENCE)?;
-    let wanted = ports()?;
-    let diff = diff_elements(
-        &wanted,
-        &netfilter.list_host_ports()?,
-        &netfilter.list_hairpin()?,
-    );
-    for entry in &diff.stale {
-        tracing::info!(
-            "removing the host port {}: no pod of this node holds it",
-            describe_entry(entry)
-        );
-    }
-    for entry in &diff.missing {
-        tracing::info!("putting back the host port {}", describe_entry(entry));
-    }
-    // Stale ones first: one may sit on the key of a missing one.
-    if !diff.stale.is_empty() || !diff.stale_hairpin.is_empty() {
-        netfilter.remove_host_ports(&diff.stale, &diff.stale_hairpin)?;
-    }
-    if !diff.missing.is_empty() {
-        netfilter.add_host_ports(&diff.missing)?;
-    }
-    Ok(diff.len())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn entry(host_port: u16, pod: &str) -> PortEntry {
-        let pod_ip: IpAddr = pod.parse().unwrap();
-        PortEntry {
-            key: PortKey {
-                host_ip: None,
-                protocol: 6,
-                host_port,
-                v6: pod_ip.is_ipv6(),
-            },
-            pod_ip,
-            container_port: 80,
-        }
-    }
-
-    fn ports(entries: &[PortEntry]) -> Ports {
-        entries
-            .iter()
-            .map(|entry| (entry.key.clone(), entry.clone()))
-            .collect()
-    }
-
-    #[test]
-    fn equal_elements_are_no_difference() {
-        let entries = [entry(80, "10.0.0.1"), entry(80, "fd00::1")];
-        let hairpin = entries.each_ref().map(|entry| entry.pod_ip);
-        assert_eq!(
-            diff_elements(&ports(&entries), &entries, &hairpin),
-            ElementDiff::default()
-        );
-    }
-
-    #[test]
-    fn a_port_that_points_at_another_pod_is_stale_and_missing() {
-        let (mine, taken) = (entry(80, "10.0.0.1"), entry(80, "10.0.0.9"));
-        let diff = diff_elements(
-            &ports(std::slice::from_ref(&mine)),
-            std::slice::from_ref(&taken),
-            &[taken.pod_ip],
-        );
-        assert_eq!(
-            diff,
-            ElementDiff {
-                missing: vec![mine],
-                stale_hairpin: vec![taken.pod_ip],
-                stale: vec![taken]
-            }
-        );
-    }
-
-    #[test]
-    fn a_missing_hairpin_element_brings_the_pods_ports_back() {
-        let mine = entry(80, "10.0.0.1");
-        let diff = diff_elements(
-            &ports(std::slice::from_ref(&mine)),
-            std::slice::from_ref(&mine),
-            &[],
-        );
-        assert_eq!(
-            diff,
-            ElementDiff {
-                missing: vec![mine],
-                ..ElementDiff::default()
-            }
-        );
-    }
-
-    #[test]
-    fn what_nobody_wants_goes() {
-        let stale = entry(80, "10.0.0.1");
-        let diff = diff_elements(&Ports::new(), std::slice::from_ref(&stale), &[stale.pod_ip]);
-        assert_eq!(diff.stale_hairpin, [stale.pod_ip]);
-        assert_eq!(diff.stale, [stale]);
     }
 }

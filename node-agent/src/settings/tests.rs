@@ -1,5 +1,6 @@
 //! Every key's default, range and error; no file, flag or environment is read here.
 
+use super::values::kebab_case;
 use super::*;
 use raw::RawMasquerade;
 
