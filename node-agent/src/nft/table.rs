@@ -111,6 +111,7 @@ impl Table {
             ..model.clone()
         };
         dataplane::nft::run_script(program, &render_table(&model))?;
+        // Known gap: a rule that another program adds between nft's commit and this look (some 15 ms) is taken for ours.
         let fingerprint = netfilter.table_fingerprint()?.ok_or(TableError::Vanished)?;
         // The elements are compared with the records each time, not with what was laid.
         self.laid = Some(Laid {
