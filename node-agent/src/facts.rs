@@ -108,7 +108,7 @@ impl Facts {
     }
 }
 
-/// By the prefix that is reserved for us (design.md, names in the kernel).
+/// By the prefix that is reserved for us (docs/ARCHITECTURE.md section 2).
 pub(crate) fn is_pod_link(name: &str) -> bool {
     name.starts_with(names::HOST_LINK_PREFIX)
 }

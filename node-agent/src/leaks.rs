@@ -138,7 +138,7 @@ impl Leaks {
                     gone.insert(&record.key);
                 }
                 Err(reason) => freed.problems.push(Problem::new(
-                    ProblemKind::State,
+                    ProblemKind::Record,
                     format!(
                         "free the record of container {}: {reason}",
                         record.key.container_id
@@ -165,7 +165,7 @@ impl Leaks {
         freed: &mut Freed,
     ) {
         let complain = |error: ipam::IpamError| {
-            Problem::new(ProblemKind::State, format!("network {}: {error}", store.1))
+            Problem::new(ProblemKind::Record, format!("network {}: {error}", store.1))
         };
         let ipam = Ipam::open(&store.0, &store.1, Holder::Slash32);
         let claims = match ipam.claims() {

@@ -53,7 +53,7 @@ pub(crate) fn observe_records(state: &StateDir) -> (Vec<AttachmentRecord>, Vec<P
         Ok((records, unreadable)) => {
             let problems = unreadable
                 .into_iter()
-                .map(|error| Problem::new(ProblemKind::State, error.to_string()));
+                .map(|error| Problem::new(ProblemKind::Record, error.to_string()));
             (records, problems.collect())
         }
         Err(error) => (

@@ -21,6 +21,8 @@ pub(crate) enum ProblemKind {
     ForeignRoute,
     /// Two pods hold the same host port.
     HostPortConflict,
+    /// A single record or claim cannot be read or freed; the others go on.
+    Record,
     /// The kernel refused something (netlink).
     Kernel,
     /// Our nftables table could not be laid or read.
@@ -32,7 +34,7 @@ pub(crate) enum ProblemKind {
 }
 
 impl ProblemKind {
-    pub(crate) const ALL: [ProblemKind; 11] = [
+    pub(crate) const ALL: [ProblemKind; 12] = [
         Self::NodesFile,
         Self::OwnNode,
         Self::InvalidNode,
@@ -40,6 +42,7 @@ impl ProblemKind {
         Self::OffLink,
         Self::ForeignRoute,
         Self::HostPortConflict,
+        Self::Record,
         Self::Kernel,
         Self::Nftables,
         Self::Sysctl,
@@ -56,6 +59,7 @@ impl ProblemKind {
             Self::OffLink => "off_link",
             Self::ForeignRoute => "foreign_route",
             Self::HostPortConflict => "host_port_conflict",
+            Self::Record => "record",
             Self::Kernel => "kernel",
             Self::Nftables => "nftables",
             Self::Sysctl => "sysctl",
@@ -165,6 +169,7 @@ mod tests {
             ProblemKind::InvalidNode,
             ProblemKind::CidrConflict,
             ProblemKind::ForeignRoute,
+            ProblemKind::Record,
         ] {
             assert!(!kind.blocks_ready());
         }

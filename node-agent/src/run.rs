@@ -22,9 +22,6 @@ const EVENTS_RETRY: Duration = Duration::from_secs(1);
 
 /// Until a signal, or after one pass.
 pub(crate) fn run(settings: Settings, once: bool) -> anyhow::Result<ExitCode> {
-    for (key, value) in settings.effective() {
-        tracing::debug!(key, value, "setting");
-    }
     let effective: Vec<String> = settings
         .effective()
         .iter()

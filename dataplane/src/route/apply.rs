@@ -2,6 +2,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use netlink_packet_route::route::RouteMessage;
+
 use super::{RouteKey, RouteOp, RouteSpec, encode};
 use crate::error::{KernelError, Refusal, Result};
 use crate::names::ROUTE_PROTOCOL;
@@ -10,6 +12,8 @@ use crate::wire::batch::{Batch, F_CREATE, F_EXCL, F_REPLACE};
 
 /// Messages of one `send`. Were all of them refused, their answers would still fit the socket's default buffer.
 const CHUNK: usize = 200;
+/// Steps from which on the kernel's search for nexthops is felt: see [`encode::new_message_of_many`].
+const MANY: usize = 512;
 
 impl Netlink {
     /// Applies the steps in order, batched; the kernel goes on after one that fails. One result per step, in order.
@@ -18,11 +22,16 @@ impl Netlink {
             Ok(own) => own,
             Err(error) => return ops.iter().map(|_| Err(error.clone())).collect(),
         };
+        let encode_new = if ops.len() > MANY {
+            encode::new_message_of_many
+        } else {
+            encode::new_message
+        };
         let mut results = Vec::with_capacity(ops.len());
         for chunk in ops.chunks(CHUNK) {
             let mut batch = Batch::new();
             for op in chunk {
-                push(&mut batch, op, &mut own);
+                push(&mut batch, op, &mut own, encode_new);
             }
             results.extend(self.send_chunk(chunk, &mut batch));
         }
@@ -87,11 +96,15 @@ impl Netlink {
     }
 }
 
-fn push(batch: &mut Batch, op: &RouteOp, own: &mut BTreeSet<RouteKey>) {
+type EncodeNew = fn(&RouteSpec) -> RouteMessage;
+
+fn push(batch: &mut Batch, op: &RouteOp, own: &mut BTreeSet<RouteKey>, encode_new: EncodeNew) {
     match op {
-        RouteOp::Add(spec) => push_new(batch, spec, F_EXCL),
-        RouteOp::Replace(spec) if own.contains(&spec.key) => push_new(batch, spec, F_REPLACE),
-        RouteOp::Replace(spec) => push_new(batch, spec, F_EXCL),
+        RouteOp::Add(spec) => push_new(batch, &encode_new(spec), F_EXCL),
+        RouteOp::Replace(spec) if own.contains(&spec.key) => {
+            push_new(batch, &encode_new(spec), F_REPLACE)
+        }
+        RouteOp::Replace(spec) => push_new(batch, &encode_new(spec), F_EXCL),
         RouteOp::Remove(spec) => {
             own.remove(&spec.key);
             batch.push(RTM_DELROUTE, 0, &encode::remove_message(&spec.key));
@@ -99,8 +112,8 @@ fn push(batch: &mut Batch, op: &RouteOp, own: &mut BTreeSet<RouteKey>) {
     }
 }
 
-fn push_new(batch: &mut Batch, spec: &RouteSpec, how: u16) {
-    batch.push(RTM_NEWROUTE, F_CREATE | how, &encode::new_message(spec));
+fn push_new(batch: &mut Batch, message: &RouteMessage, how: u16) {
+    batch.push(RTM_NEWROUTE, F_CREATE | how, message);
 }
 
 fn replaced_table(op: &RouteOp) -> Option<u32> {

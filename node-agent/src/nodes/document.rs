@@ -226,4 +226,13 @@ mod tests {
     fn bytes_that_are_no_text_are_refused() {
         assert!(read_nodes(&b"kind: \xff\xfe List"[..]).is_err());
     }
+
+    proptest::proptest! {
+        #[test]
+        fn no_text_makes_the_reader_panic(text in "\\PC{0,200}", cut in 0usize..400) {
+            let _ = read_nodes(text.as_bytes());
+            let _ = read_nodes(&LIST.as_bytes()[..cut.min(LIST.len())]);
+            let _ = read_nodes(format!("{}{text}", &LIST[..cut.min(LIST.len())]).as_bytes());
+        }
+    }
 }

@@ -22,6 +22,10 @@ pub(crate) fn cases() -> Vec<Case> {
             elements_come_from_the_records,
         ),
         case(
+            "a_torn_record_is_told_and_hides_no_other",
+            a_torn_record_is_told_and_hides_no_other,
+        ),
+        case(
             "a_flushed_ruleset_is_laid_again_with_its_elements",
             a_flushed_ruleset_is_laid_again,
         ),
@@ -96,6 +100,16 @@ fn elements_come_from_the_records() {
         ports(),
         [entry(8085, "10.244.0.5"), entry(8086, "fd00:244::6")]
     );
+}
+
+fn a_torn_record_is_told_and_hides_no_other() {
+    let node = Node::new();
+    node.add_pod("x", "10.244.0.5");
+    std::fs::write(node.path("run/attachments/abcdefghijkl"), "{").expect("write");
+    let (code, log) = node.once();
+    assert!(code == 1 && log.contains("abcdefghijkl"), "{log}");
+    assert_eq!(ports(), [entry(8085, "10.244.0.5")]);
+    assert!(node.conflist().exists(), "the node's network works");
 }
 
 fn a_flushed_ruleset_is_laid_again() {
