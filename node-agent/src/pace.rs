@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 /// Passes may take a fifth of one core: after one that took d, the next waits 4 d...
 const REST_PER_WORK: u32 = 4;
 /// ... but not longer than this: a route that is lost meanwhile is to be back within 50 ms.
-const LONGEST_REST: Duration = Duration::from_millis(40);
+const LONGEST_REST: Duration = Duration::from_millis(15);
 /// Repairs in a row that are done at once. A flapping link or a restarted network service needs a few dozen.
 const REPAIR_BUDGET: u32 = 40;
 /// One more repair is granted each second: that is the pace of a fight.
@@ -107,7 +107,7 @@ mod tests {
     fn looking_without_finding_takes_a_fifth_of_the_time_and_never_rests_for_long() {
         let now = Instant::now();
         let mut pace = Pace::new(now);
-        for (work, rest) in [(1, 4), (10, 40), (100, 40)] {
+        for (work, rest) in [(1, 4), (10, 15), (100, 15)] {
             for _ in 0..1000 {
                 let found = pace.rest(now, Duration::from_millis(work), false);
                 assert_eq!(found, Duration::from_millis(rest));
