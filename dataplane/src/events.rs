@@ -41,7 +41,9 @@ pub enum Event {
     Address,
     /// Our nftables table, or anything in it, elements included.
     NftTable,
-    /// Anything may have happened: read all. Also the first event, from which on nothing goes unseen.
+    /// The first event, from which on nothing goes unseen: what was before is unknown, so read all.
+    Subscribed,
+    /// Events were lost: anything may have happened, so read all.
     Overrun,
 }
 
@@ -59,7 +61,7 @@ fn run(stop: Option<BorrowedFd<'_>>, mut sink: impl FnMut(Event) -> bool) -> Res
     let route = subscribe(NETLINK_ROUTE, &ROUTE_GROUPS, "routes, links and addresses")?;
     let nft = subscribe(NETLINK_NETFILTER, &[NFT_GROUP], "nftables")?;
     let mut buffer = Vec::with_capacity(DATAGRAM);
-    let mut events = vec![Event::Overrun];
+    let mut events = vec![Event::Subscribed];
     loop {
         // Sorted and deduplicated: each kind once.
         events.sort();

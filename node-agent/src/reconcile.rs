@@ -86,7 +86,7 @@ impl Reconciler {
             }
             let start = Instant::now();
             let full =
-                start >= resync_at || wakes.overruns > 0 || retry_at.is_some_and(|at| start >= at);
+                start >= resync_at || wakes.unknown || retry_at.is_some_and(|at| start >= at);
             if !(full || wakes.any() || self.memory.is_due(start)) {
                 continue;
             }

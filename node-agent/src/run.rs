@@ -132,8 +132,8 @@ fn watch_events(waker: &Waker) {
         if let Err(error) = dataplane::events::watch(|event| waker.set_event(event)) {
             tracing::warn!("{error}; listening again in {} s", EVENTS_RETRY.as_secs());
         }
-        // What happened meanwhile is unknown: as after an overrun.
-        waker.set_event(dataplane::events::Event::Overrun);
+        // What happens until the next subscription is unknown.
+        waker.set_event(dataplane::events::Event::Subscribed);
         waker.pause(EVENTS_RETRY);
     }
 }

@@ -16,7 +16,9 @@ pub(crate) struct Wakes {
     pub(crate) links: bool,
     /// Our nftables table changed.
     pub(crate) table: bool,
-    /// Events were lost.
+    /// What happened before is unknown: the first look, or events were lost.
+    pub(crate) unknown: bool,
+    /// How often events were lost.
     pub(crate) overruns: u64,
     /// The newest answer of the source of Nodes.
     pub(crate) view: Option<Result<Arc<ClusterView>, Problem>>,
@@ -27,12 +29,7 @@ pub(crate) struct Wakes {
 impl Wakes {
     /// True where there is something to do.
     pub(crate) fn any(&self) -> bool {
-        self.routes
-            || self.links
-            || self.table
-            || self.overruns > 0
-            || self.view.is_some()
-            || self.stop
+        self.routes || self.links || self.table || self.unknown || self.view.is_some() || self.stop
     }
 }
 
@@ -57,7 +54,11 @@ impl Waker {
             Event::Route => wakes.routes = true,
             Event::Link | Event::Address => wakes.links = true,
             Event::NftTable => wakes.table = true,
-            Event::Overrun => wakes.overruns += 1,
+            Event::Subscribed => wakes.unknown = true,
+            Event::Overrun => {
+                wakes.unknown = true;
+                wakes.overruns += 1;
+            }
         })
     }
 
