@@ -49,7 +49,7 @@ fn crowd(site: &Site, size: usize) -> Result<Vec<(String, Machine)>> {
 fn one_attachment_twice_at_once() -> Result<()> {
     let site = Site::new()?;
     let request = dual_stack();
-    for round in 0..20 {
+    for round in 0..60 {
         let (id, netns) = (format!("c{round}"), site.netns()?);
         let replies = at_once(&[(), ()], |()| site.call("ADD", &id, &netns, &request))?;
         let replies: Vec<Reply> = replies.into_iter().collect::<Result<_>>()?;
