@@ -189,10 +189,16 @@ impl<'a> Job<'a> {
             mtu: plan.mtu,
         };
         match netlink.create_veth(&spec) {
-            // A link that was there before is somebody else's.
-            Err(error) if error.is_exists() => Err(Error::AlreadyAttached {
-                what: error.to_string(),
-            }),
+            // A link that was there before is somebody else's. Where it is the host's, another ADD of this
+            // attachment made it a moment ago: record and claim are that one's too, by the same key (A4).
+            Err(error) if error.is_exists() => {
+                if !matches!(netlink.find_link(&host_link), Ok(None)) {
+                    undo.disarm();
+                }
+                Err(Error::AlreadyAttached {
+                    what: error.to_string(),
+                })
+            }
             // It takes several messages, and an answer can get lost after the kernel made the link.
             outcome => {
                 undo.register(Step::Link(host_link));

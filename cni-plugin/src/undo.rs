@@ -36,6 +36,11 @@ impl<'a> Undo<'a> {
         self.steps.push(step);
     }
 
+    /// Forgets every step: what they made has become another's.
+    pub(crate) fn disarm(&mut self) {
+        self.steps.clear();
+    }
+
     /// What could not be undone is part of the error: DEL will have to do it, and goes by record and claim for
     /// that. So these stay as soon as something in the kernel stays.
     pub(crate) fn roll_back(self, cause: Error) -> Error {

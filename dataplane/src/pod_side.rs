@@ -12,7 +12,7 @@ use crate::error::{KernelError, Refusal, Result};
 use crate::link::get_message;
 use crate::neighbour::permanent_message;
 use crate::netlink::{Netlink, RTM_GETLINK, RTM_NEWNEIGH, RTM_NEWROUTE};
-use crate::route::{RouteKey, RouteKind, RouteSpec, encode};
+use crate::route::{RouteKey, RouteSpec, encode};
 use crate::sysctl::{PROC_SYS, ensure_sysctl};
 use crate::wire::batch::{Batch, F_CREATE, F_EXCL, F_REPLACE};
 
@@ -187,14 +187,5 @@ fn is_disabled_ipv6(step: &Step<'_>, refusal: &Refusal) -> bool {
 
 /// The host's route to one address of a pod.
 fn host_route(ip: IpAddr, index: u32) -> RouteSpec {
-    let key = RouteKey::main(IpNetwork::from(ip));
-    RouteSpec {
-        key,
-        kind: RouteKind::Unicast,
-        via: None,
-        dev: Some(index),
-        onlink: false,
-        mtu: None,
-        src: None,
-    }
+    RouteSpec::on_link(RouteKey::main(IpNetwork::from(ip)), index)
 }

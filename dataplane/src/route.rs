@@ -179,6 +179,21 @@ impl Netlink {
 }
 
 /// In the words of `ip route`.
+impl RouteSpec {
+    /// A destination that is reached on the link itself, without a gateway.
+    pub fn on_link(key: RouteKey, index: u32) -> RouteSpec {
+        RouteSpec {
+            key,
+            kind: RouteKind::Unicast,
+            via: None,
+            dev: Some(index),
+            onlink: false,
+            mtu: None,
+            src: None,
+        }
+    }
+}
+
 impl fmt::Display for RouteSpec {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.kind {

@@ -110,6 +110,9 @@ fn compute_cluster(settings: &Settings, view: &ClusterView) -> Vec<IpNetwork> {
     cidr::merge(cluster)
 }
 
+/// RFC 791: an IPv4 packet has at most this many bytes; veth takes no more (ETH_MAX_MTU in linux/if_ether.h).
+const LARGEST_MTU: u32 = 65_535;
+
 /// The smallest MTU of the links that carry this node's addresses: a pod's link has one MTU for both families.
 fn compute_mtu(
     settings: &Settings,
@@ -132,7 +135,9 @@ fn compute_mtu(
             if addresses.is_empty() { "it has none".to_owned() } else { addresses.join(", ") }
         )));
     }
-    mtu
+    // A node address on lo (MTU 65,536) says nothing of the way: the links towards peers do.
+    let too_large = mtu.is_some_and(|mtu| mtu > LARGEST_MTU);
+    if too_large { facts.ways_mtu() } else { mtu }
 }
 
 /// An own podCIDR that covers a network of the host would hand out addresses that are taken.

@@ -88,6 +88,16 @@ impl Facts {
         ))
     }
 
+    /// The smallest MTU of the links through which peers are reached.
+    pub(crate) fn ways_mtu(&self) -> Option<u32> {
+        let links = self
+            .ways
+            .values()
+            .flatten()
+            .filter_map(|way| self.links.get(&way.dev));
+        links.map(|link| link.mtu).min()
+    }
+
     /// True for the host's side of a pod.
     pub(crate) fn is_pod_link(&self, index: u32) -> bool {
         self.links

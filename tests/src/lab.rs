@@ -123,6 +123,13 @@ impl Lab {
         Ok(())
     }
 
+    /// [`Lab::flat`], and a ready agent on each node.
+    pub fn with_agents(name: &str, count: usize) -> Result<(Lab, Vec<Running>)> {
+        let lab = Lab::flat(name, count)?;
+        let agents = lab.start_agents()?;
+        Ok((lab, agents))
+    }
+
     /// All nodes, as the file of Nodes names them.
     pub fn entries(&self) -> Vec<NodeEntry> {
         self.nodes.iter().map(Node::entry).collect()

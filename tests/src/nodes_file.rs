@@ -15,6 +15,18 @@ pub struct NodeEntry {
     pub addresses: Vec<String>,
 }
 
+impl NodeEntry {
+    /// From what a test writes.
+    pub fn new(name: &str, pod_cidrs: &[&str], addresses: &[&str]) -> NodeEntry {
+        let own = |list: &[&str]| list.iter().map(|text| (*text).to_owned()).collect();
+        NodeEntry {
+            name: name.into(),
+            pod_cidrs: own(pod_cidrs),
+            addresses: own(addresses),
+        }
+    }
+}
+
 /// The whole file, with the fields of a real Node around those that matter.
 pub fn render(nodes: &[NodeEntry]) -> String {
     let mut text = String::from("apiVersion: v1\nitems:\n");

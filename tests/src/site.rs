@@ -24,6 +24,21 @@ pub struct Site {
 }
 
 impl Site {
+    /// What Debian's host-local holds for the network: a file for each address, named by it.
+    pub fn host_local_reservations(&self) -> Result<Vec<String>> {
+        let folder = self
+            .node
+            .machine
+            .folder("/var/lib/cni")
+            .join("networks/slash32");
+        let names = files_below(&folder)?
+            .into_iter()
+            .filter_map(|(path, _)| Some(path.rsplit('/').next()?.to_owned()));
+        Ok(names
+            .filter(|name| name != "lock" && !name.starts_with("last_reserved"))
+            .collect())
+    }
+
     /// A fresh one; names are unique in the program.
     pub fn new() -> Result<Site> {
         let name = format!("site{}", NEXT.fetch_add(1, Ordering::Relaxed));

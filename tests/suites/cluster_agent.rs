@@ -5,7 +5,6 @@ use anyhow::{Context, Result, ensure};
 use nix::sys::signal::Signal;
 use slash32_tests::judge::{holds, kernel_state, lacks, wait_for};
 use slash32_tests::lab::{INTERNET, Lab};
-use slash32_tests::machine::Running;
 use slash32_tests::node::Node;
 use slash32_tests::traffic::{Server, Stream, expect_seen, ping};
 use slash32_tests::{suite, wait};
@@ -46,14 +45,8 @@ fn main() -> ExitCode {
     ])
 }
 
-fn start(name: &str, nodes: usize) -> Result<(Lab, Vec<Running>)> {
-    let lab = Lab::flat(name, nodes)?;
-    let agents = lab.start_agents()?;
-    Ok((lab, agents))
-}
-
 fn killing_and_restarting_agents_loses_no_packet() -> Result<()> {
-    let (lab, mut agents) = start("a1", 2)?;
+    let (lab, mut agents) = Lab::with_agents("a1", 2)?;
     let [a, b] = [
         lab.nodes[0].add_pod("a")?,
         lab.nodes[1].add_pod_with_ports("b", &[(8080, 80, "tcp"), (8080, 80, "udp")])?,
@@ -98,7 +91,7 @@ fn killing_and_restarting_agents_loses_no_packet() -> Result<()> {
 }
 
 fn sigterm_leaves_the_kernel_as_it_is() -> Result<()> {
-    let (lab, mut agents) = start("a2", 2)?;
+    let (lab, mut agents) = Lab::with_agents("a2", 2)?;
     let node = &lab.nodes[0];
     let pod = node.add_pod_with_ports("a", &[(8080, 80, "tcp")])?;
     let before = kernel_state(node)?;
@@ -118,7 +111,7 @@ fn sigterm_leaves_the_kernel_as_it_is() -> Result<()> {
 }
 
 fn a_deleted_or_changed_route_is_put_right() -> Result<()> {
-    let (lab, _agents) = start("a3", 3)?;
+    let (lab, _agents) = Lab::with_agents("a3", 3)?;
     let node = &lab.nodes[0];
     let before = node.routes()?;
     let as_before = || Ok(node.routes()? == before);
@@ -196,7 +189,7 @@ fn foreign_routes_are_never_touched() -> Result<()> {
 }
 
 fn routes_are_back_when_the_link_is_back() -> Result<()> {
-    let (lab, _agents) = start("a10", 2)?;
+    let (lab, _agents) = Lab::with_agents("a10", 2)?;
     let node = &lab.nodes[0];
     // What network managers do by themselves: IPv6 addresses survive a flap.
     node.machine

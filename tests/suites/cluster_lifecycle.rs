@@ -4,7 +4,6 @@
 use anyhow::{Context, Result, ensure};
 use slash32_tests::judge::{expect_complaint, holds, kernel_state, lacks};
 use slash32_tests::lab::Lab;
-use slash32_tests::machine::Running;
 use slash32_tests::nodes_file::{self, NodeEntry};
 use slash32_tests::{suite, wait};
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
@@ -43,21 +42,6 @@ fn main() -> ExitCode {
             uninstall_removes_all_that_is_ours_and_only_that,
         ),
     ])
-}
-
-fn start(name: &str, nodes: usize) -> Result<(Lab, Vec<Running>)> {
-    let lab = Lab::flat(name, nodes)?;
-    let agents = lab.start_agents()?;
-    Ok((lab, agents))
-}
-
-fn entry(name: &str, pod_cidrs: &[&str], addresses: &[&str]) -> NodeEntry {
-    let own = |list: &[&str]| list.iter().map(|text| (*text).to_owned()).collect();
-    NodeEntry {
-        name: name.into(),
-        pod_cidrs: own(pod_cidrs),
-        addresses: own(addresses),
-    }
 }
 
 fn the_conflist_comes_last_and_is_never_rewritten_in_vain() -> Result<()> {
@@ -143,7 +127,7 @@ fn while_a_pass_fails_the_node_is_not_ready() -> Result<()> {
 }
 
 fn health_readiness_and_metrics_are_told() -> Result<()> {
-    let (lab, _agents) = start("a13", 2)?;
+    let (lab, _agents) = Lab::with_agents("a13", 2)?;
     let node = &lab.nodes[0];
     node.wait_converged()?;
     ensure!(node.ask_agent("/healthz")? == (200, "ok\n".into()));
@@ -270,7 +254,11 @@ fn run_once_tells_by_its_exit_code() -> Result<()> {
     // The table is laid anew by each process; what it says is the same.
     ensure!(kernel_state(node)? == before);
     let mut entries = lab.entries();
-    entries.push(entry("far", &["10.244.15.0/24"], &["198.51.100.15"]));
+    entries.push(NodeEntry::new(
+        "far",
+        &["10.244.15.0/24"],
+        &["198.51.100.15"],
+    ));
     lab.write_nodes(&entries)?;
     expect_complaint(&once()?, 1, &["far", "198.51.100.15"])?;
     ensure!(holds(node, &SECOND)?);
@@ -281,7 +269,7 @@ fn run_once_tells_by_its_exit_code() -> Result<()> {
 }
 
 fn uninstall_removes_all_that_is_ours_and_only_that() -> Result<()> {
-    let (lab, agents) = start("a16", 2)?;
+    let (lab, agents) = Lab::with_agents("a16", 2)?;
     let node = &lab.nodes[0];
     let pod = node.add_pod_with_ports("a", &[(8080, 80, "tcp")])?;
     let neighbours = [

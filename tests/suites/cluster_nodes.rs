@@ -3,7 +3,6 @@
 use anyhow::{Context, Result, ensure};
 use slash32_tests::judge::{holds, lacks, wait_for};
 use slash32_tests::lab::{INTERNET, Lab};
-use slash32_tests::machine::Running;
 use slash32_tests::nodes_file::{self, NodeEntry};
 use slash32_tests::traffic::{Server, expect_seen};
 use slash32_tests::{suite, wait};
@@ -42,23 +41,8 @@ fn main() -> ExitCode {
     ])
 }
 
-fn start(name: &str, nodes: usize) -> Result<(Lab, Vec<Running>)> {
-    let lab = Lab::flat(name, nodes)?;
-    let agents = lab.start_agents()?;
-    Ok((lab, agents))
-}
-
-fn entry(name: &str, pod_cidrs: &[&str], addresses: &[&str]) -> NodeEntry {
-    let own = |list: &[&str]| list.iter().map(|text| (*text).to_owned()).collect();
-    NodeEntry {
-        name: name.into(),
-        pod_cidrs: own(pod_cidrs),
-        addresses: own(addresses),
-    }
-}
-
 fn nodes_that_leave_and_join_lose_and_get_their_routes() -> Result<()> {
-    let (lab, _agents) = start("a4", 3)?;
+    let (lab, _agents) = Lab::with_agents("a4", 3)?;
     let entries = lab.entries();
     let node = &lab.nodes[0];
     ensure!(holds(node, &SECOND)? && holds(node, &THIRD)?);
@@ -85,7 +69,7 @@ fn nodes_that_leave_and_join_lose_and_get_their_routes() -> Result<()> {
 }
 
 fn stale_routes_are_swept_after_the_first_whole_view_only() -> Result<()> {
-    let (lab, mut agents) = start("a5", 3)?;
+    let (lab, mut agents) = Lab::with_agents("a5", 3)?;
     let node = &lab.nodes[0];
     let text = std::fs::read_to_string(node.nodes_file())?;
     agents.remove(0).kill()?;
@@ -133,7 +117,7 @@ fn stale_routes_are_swept_after_the_first_whole_view_only() -> Result<()> {
 }
 
 fn a_bad_nodes_file_changes_nothing_and_is_told() -> Result<()> {
-    let (lab, _agents) = start("a6", 2)?;
+    let (lab, _agents) = Lab::with_agents("a6", 2)?;
     let node = &lab.nodes[0];
     let good = std::fs::read_to_string(node.nodes_file())?;
     let before = node.routes()?;
@@ -162,14 +146,14 @@ fn nodes_that_cannot_be_used_are_told_and_the_others_go_on() -> Result<()> {
     let lab = Lab::flat("a7", 2)?;
     let mut entries = lab.entries();
     entries.extend([
-        entry("no-cidr", &[], &["192.0.2.11"]),
-        entry("no-address", &["10.244.12.0/24"], &[]),
+        NodeEntry::new("no-cidr", &[], &["192.0.2.11"]),
+        NodeEntry::new("no-address", &["10.244.12.0/24"], &[]),
         // By name after node2, whose podCIDR it wants.
-        entry("twin", &["10.244.2.0/24"], &["192.0.2.13"]),
-        entry("collides", &["192.0.2.0/25"], &["192.0.2.14"]),
-        entry("far", &["10.244.15.0/24"], &["198.51.100.15"]),
-        entry("nonsense", &["10.244.16.0/99"], &["192.0.2.16"]),
-        entry("everything", &["0.0.0.0/0"], &["192.0.2.17"]),
+        NodeEntry::new("twin", &["10.244.2.0/24"], &["192.0.2.13"]),
+        NodeEntry::new("collides", &["192.0.2.0/25"], &["192.0.2.14"]),
+        NodeEntry::new("far", &["10.244.15.0/24"], &["198.51.100.15"]),
+        NodeEntry::new("nonsense", &["10.244.16.0/99"], &["192.0.2.16"]),
+        NodeEntry::new("everything", &["0.0.0.0/0"], &["192.0.2.17"]),
     ]);
     lab.write_nodes(&entries)?;
     let _agents = lab.start_agents()?;
@@ -212,7 +196,7 @@ fn nodes_that_cannot_be_used_are_told_and_the_others_go_on() -> Result<()> {
 }
 
 fn a_node_that_changes_its_address_is_followed() -> Result<()> {
-    let (lab, _agents) = start("a9", 2)?;
+    let (lab, _agents) = Lab::with_agents("a9", 2)?;
     let [a, b] = [lab.nodes[0].add_pod("a")?, lab.nodes[1].add_pod("b")?];
     let _servers = [
         Server::start(&b.machine, 80)?,

@@ -34,21 +34,6 @@ fn host_local_request() -> Value {
     )
 }
 
-/// host-local's reservations.
-fn reservations(site: &Site) -> Result<Vec<String>> {
-    let folder = site
-        .node
-        .machine
-        .folder("/var/lib/cni")
-        .join("networks/slash32");
-    let names = files_below(&folder)?
-        .into_iter()
-        .map(|(path, _)| path.rsplit('/').next().unwrap_or_default().to_owned());
-    Ok(names
-        .filter(|name| name != "lock" && !name.starts_with("last_reserved"))
-        .collect())
-}
-
 fn failure_after_ipam() -> Result<()> {
     let site = Site::new()?;
     let request = patched(&host_local_request(), json!({"cniVersion": "1.0.0"}));
@@ -58,15 +43,15 @@ fn failure_after_ipam() -> Result<()> {
     ])?;
     site.call("ADD", "c1", &netns, &request)?.failed()?;
     ensure!(
-        reservations(&site)?.is_empty(),
+        site.host_local_reservations()?.is_empty(),
         "{:?}",
-        reservations(&site)?
+        site.host_local_reservations()?
     );
     // A live attachment's address is not what a second ADD gives back.
     let pod = site.add("c2", &request)?;
     Reply::read(pod.call("ADD")?)?.failed()?;
     site.call("ADD", "c2", &pod.machine, &request)?.failed()?;
-    ensure!(reservations(&site)?.len() == 2);
+    ensure!(site.host_local_reservations()?.len() == 2);
     pod.del()?;
     site.expect_clean()
 }
@@ -114,7 +99,7 @@ fn missing_program() -> Result<()> {
             .contains(": s32")
     );
     Reply::read(pod.call("DEL")?)?.silent()?;
-    ensure!(reservations(&site)?.is_empty());
+    ensure!(site.host_local_reservations()?.is_empty());
     site.expect_clean()
 }
 

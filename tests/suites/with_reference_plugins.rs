@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use slash32_tests::libcni::reference_plugin;
 use slash32_tests::machine::{Machine, Outcome};
 use slash32_tests::programs;
-use slash32_tests::site::{Reply, Site, dual_stack, files_below, patched, with_previous};
+use slash32_tests::site::{Reply, Site, dual_stack, patched, with_previous};
 use slash32_tests::suite;
 use slash32_tests::traffic::ping;
 use std::process::ExitCode;
@@ -66,26 +66,11 @@ fn host_local_request(subnet: &str) -> Value {
     )
 }
 
-/// What host-local holds: a file for each address, named by it.
-fn reservations(site: &Site) -> Result<Vec<String>> {
-    let folder = site
-        .node
-        .machine
-        .folder("/var/lib/cni")
-        .join("networks/slash32");
-    let names = files_below(&folder)?
-        .into_iter()
-        .filter_map(|(path, _)| Some(path.rsplit('/').next()?.to_owned()));
-    Ok(names
-        .filter(|name| name.contains("10.244.") || name.contains("fd00:"))
-        .collect())
-}
-
 fn host_local() -> Result<()> {
     let site = Site::new()?;
     let pod = site.add("c1", &host_local_request("10.244.1.0/24"))?;
     ensure!(
-        pod.addresses().len() == 2 && reservations(&site)?.len() == 2,
+        pod.addresses().len() == 2 && site.host_local_reservations()?.len() == 2,
         "{}",
         pod.result
     );
@@ -110,9 +95,9 @@ fn host_local() -> Result<()> {
     ensure!(!site.state().join("ipam/slash32/addresses").exists());
     pod.del()?;
     ensure!(
-        reservations(&site)?.is_empty(),
+        site.host_local_reservations()?.is_empty(),
         "{:?}",
-        reservations(&site)?
+        site.host_local_reservations()?
     );
     site.expect_clean()
 }
@@ -120,7 +105,7 @@ fn host_local() -> Result<()> {
 fn host_local_lost() -> Result<()> {
     let site = Site::new()?;
     let pod = site.add("c1", &host_local_request("10.244.1.0/24"))?;
-    for name in reservations(&site)? {
+    for name in site.host_local_reservations()? {
         std::fs::remove_file(
             site.node
                 .machine
@@ -139,14 +124,14 @@ fn host_local_full() -> Result<()> {
     // Network, gateway, one address, broadcast.
     let request = host_local_request("10.244.1.0/30");
     let pod = site.add("c1", &request)?;
-    let before = (site.snapshot()?, reservations(&site)?);
+    let before = (site.snapshot()?, site.host_local_reservations()?);
     let netns = site.netns()?;
     let text = site.call("ADD", "c2", &netns, &request)?.failed()?;
     ensure!(
         text.contains("host-local") && text.contains("no IP addresses available"),
         "{text}"
     );
-    ensure!(before == (site.snapshot()?, reservations(&site)?));
+    ensure!(before == (site.snapshot()?, site.host_local_reservations()?));
     site.call("DEL", "c2", &netns, &request)?.silent()?;
     pod.del()?;
     site.expect_clean()
@@ -160,9 +145,9 @@ fn link_in_the_way() -> Result<()> {
     ])?;
     site.call("ADD", "c1", &netns, &request)?.failed()?;
     ensure!(
-        reservations(&site)?.is_empty(),
+        site.host_local_reservations()?.is_empty(),
         "{:?}",
-        reservations(&site)?
+        site.host_local_reservations()?
     );
     site.expect_clean()
 }
@@ -202,7 +187,7 @@ fn version_of_ipam() -> Result<()> {
     let netns = site.netns()?;
     let text = site.call("ADD", "c1", &netns, &request)?.refused(1)?;
     ensure!(text.contains("host-local"), "{text}");
-    ensure!(reservations(&site)?.is_empty());
+    ensure!(site.host_local_reservations()?.is_empty());
     site.expect_clean()
 }
 
@@ -249,7 +234,7 @@ fn ipam_program_gone() -> Result<()> {
     let links = site.node.machine.read(&["ip", "-o", "link"])?;
     ensure!(!links.contains("s32"), "{links}");
     site.call("DEL", "c1", &netns, &request)?.silent()?;
-    ensure!(reservations(&site)?.is_empty());
+    ensure!(site.host_local_reservations()?.is_empty());
     site.expect_clean()
 }
 

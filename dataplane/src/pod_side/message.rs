@@ -64,26 +64,14 @@ pub(super) fn local_route(index: u32, ip: Ipv6Addr) -> RouteMessage {
         table: TABLE_LOCAL,
         ..RouteKey::main(IpNetwork::from(IpAddr::V6(ip)))
     };
-    let mut message = encode::new_message(&on_link(key, index));
+    let mut message = encode::new_message(&RouteSpec::on_link(key, index));
     message.header.kind = RouteType::Local;
     message
 }
 
 pub(super) fn gateway_route(index: u32) -> RouteMessage {
     let key = RouteKey::main(IpNetwork::from(IpAddr::V4(GATEWAY_V4)));
-    encode::new_message(&on_link(key, index))
-}
-
-fn on_link(key: RouteKey, index: u32) -> RouteSpec {
-    RouteSpec {
-        key,
-        kind: RouteKind::Unicast,
-        via: None,
-        dev: Some(index),
-        onlink: false,
-        mtu: None,
-        src: None,
-    }
+    encode::new_message(&RouteSpec::on_link(key, index))
 }
 
 pub(super) fn route_message(index: u32, route: &PodRoute) -> RouteMessage {

@@ -5,7 +5,7 @@
 use super::Routes;
 use crate::cidr;
 use crate::facts::Facts;
-use dataplane::route::{RouteInfo, RouteKey, RouteKind, RouteSpec};
+use dataplane::route::{RouteInfo, RouteKey, RouteSpec};
 use ipnetwork::IpNetwork;
 use node_state::record::AttachmentRecord;
 use std::collections::{BTreeSet, HashMap};
@@ -32,7 +32,7 @@ pub(crate) fn compute_pod_routes(
         };
         let settled = now_ms.saturating_sub(record.created_ms) > SETTLED_AFTER_MS;
         for address in &record.addresses {
-            let route = host_route(cidr::host(address.ip()), index);
+            let route = RouteSpec::on_link(RouteKey::main(cidr::host(address.ip())), index);
             // During a DEL the address may be another pod's already, while the link still goes down: hands off.
             let alone = holders.get(&route.key.dst) == Some(&1);
             if alone && (settled || seen.contains(&(route.key.clone(), index))) {
@@ -59,16 +59,4 @@ fn count_holders(records: &[AttachmentRecord], facts: &Facts) -> HashMap<IpNetwo
         *holders.entry(cidr::host(address.ip())).or_default() += 1;
     }
     holders
-}
-
-fn host_route(dst: IpNetwork, index: u32) -> RouteSpec {
-    RouteSpec {
-        key: RouteKey::main(dst),
-        kind: RouteKind::Unicast,
-        via: None,
-        dev: Some(index),
-        onlink: false,
-        mtu: None,
-        src: None,
-    }
 }

@@ -200,6 +200,32 @@ fn nothing_is_decided_without_the_own_node_or_its_pod_cidr() {
     );
 }
 
+/// Routed fabrics put the node's address on lo, whose MTU no veth takes.
+#[test]
+fn a_node_address_on_lo_takes_the_mtu_of_the_links_towards_peers() {
+    let mut facts = facts();
+    facts.links.insert(
+        1,
+        LinkFact {
+            name: "lo".into(),
+            mtu: 65_536,
+        },
+    );
+    facts.addresses = vec![
+        (1, "192.0.2.1/32".parse().unwrap()),
+        (1, "2001:db8::1/128".parse().unwrap()),
+    ];
+    let desired = compute_desired(&settings(), &view(CLUSTER), &facts).unwrap();
+    assert_eq!(
+        desired.mtu,
+        Some(1400),
+        "eth0's, through which all peers are reached"
+    );
+    facts.ways.clear();
+    let alone = compute_desired(&settings(), &view(CLUSTER), &facts).unwrap();
+    assert_eq!(alone.mtu, None);
+}
+
 #[test]
 fn a_set_mtu_wins_and_an_unknown_link_leaves_it_to_the_plugin() {
     let (mut settings, mut facts) = (settings(), facts());
