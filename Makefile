@@ -12,9 +12,10 @@ GO_TOOLS := $(CACHE)/go-tools
 export SLASH32_BIN_DIR := $(BIN)
 export SLASH32_REFERENCE_PLUGINS ?= /usr/lib/cni
 export SLASH32_GO_TOOLS := $(GO_TOOLS)
+export SLASH32_K8S_TOOLS := $(CACHE)/k8s-tools
 export SLASH32_FLOOR := $(TARGET_DIR)/floor
 
-.PHONY: help deps deps-test build go-tools demo test verify licences bench fmt clean
+.PHONY: help deps deps-test build go-tools k8s-tools demo test verify licences bench fmt clean
 
 help: ## what there is
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  \1\t\2/' | expand -t16
@@ -33,6 +34,9 @@ demo: build ## the main job, shown; KEEP=1 leaves the lab up
 
 go-tools: deps-test ## cnitool and the libcni program
 	@scripts/build-go-tools.sh "$(GO_TOOLS)"
+
+k8s-tools: deps-test ## Kubernetes, etcd, CoreDNS, kind and Kubernetes' own tests: ten minutes where nothing is cached
+	@scripts/build-k8s-tools.sh "$(SLASH32_K8S_TOOLS)" cluster conformance kind
 
 test: build go-tools ## all tests, those on a real kernel included
 	@scripts/run-tests.sh
