@@ -18,7 +18,7 @@ export SLASH32_FLOOR := $(TARGET_DIR)/floor
 .PHONY: help deps deps-test build go-tools k8s-tools demo test verify licences bench fmt clean
 
 help: ## what there is
-	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  \1\t\2/' | expand -t16
+	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z0-9-]+):.*## (.*)/  \1\t\2/' | expand -t16
 
 deps: ## install what the demo needs
 	@scripts/install-deps.sh demo
