@@ -27,6 +27,8 @@ pub(crate) enum ProblemKind {
     Kernel,
     /// Our nftables table could not be laid or read.
     Nftables,
+    /// The tunnel to other nodes could not be made, or not as it should be.
+    Tunnel,
     /// A sysctl could not be set.
     Sysctl,
     /// The state folder or the CNI folder cannot be read or written.
@@ -34,7 +36,7 @@ pub(crate) enum ProblemKind {
 }
 
 impl ProblemKind {
-    pub(crate) const ALL: [ProblemKind; 12] = [
+    pub(crate) const ALL: [ProblemKind; 13] = [
         Self::NodesFile,
         Self::OwnNode,
         Self::InvalidNode,
@@ -45,6 +47,7 @@ impl ProblemKind {
         Self::Record,
         Self::Kernel,
         Self::Nftables,
+        Self::Tunnel,
         Self::Sysctl,
         Self::State,
     ];
@@ -62,6 +65,7 @@ impl ProblemKind {
             Self::Record => "record",
             Self::Kernel => "kernel",
             Self::Nftables => "nftables",
+            Self::Tunnel => "tunnel",
             Self::Sysctl => "sysctl",
             Self::State => "state",
         }
@@ -72,7 +76,12 @@ impl ProblemKind {
     pub(crate) fn blocks_ready(self) -> bool {
         matches!(
             self,
-            Self::OwnNode | Self::Kernel | Self::Nftables | Self::Sysctl | Self::State
+            Self::OwnNode
+                | Self::Kernel
+                | Self::Nftables
+                | Self::Tunnel
+                | Self::Sysctl
+                | Self::State
         )
     }
 
