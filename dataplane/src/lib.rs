@@ -26,4 +26,5 @@ pub mod pod_side;
 pub mod route;
 pub mod shaping;
 pub mod sysctl;
+pub mod tunnel;
 mod wire;

@@ -26,6 +26,7 @@ mod run;
 mod settings;
 mod status;
 mod sysctls;
+mod tunnel;
 mod uninstall;
 mod view;
 mod wake;

@@ -29,6 +29,8 @@ pub(crate) enum ProblemKind {
     Kernel,
     /// Our nftables table could not be laid or read.
     Nftables,
+    /// The tunnel to other nodes could not be made, or not as it should be.
+    Tunnel,
     /// A sysctl could not be set.
     Sysctl,
     /// The state folder or the CNI folder cannot be read or written.
@@ -48,6 +50,7 @@ impl ProblemKind {
         Self::Record,
         Self::Kernel,
         Self::Nftables,
+        Self::Tunnel,
         Self::Sysctl,
         Self::State,
     ];
@@ -66,6 +69,7 @@ impl ProblemKind {
             Self::Record => "record",
             Self::Kernel => "kernel",
             Self::Nftables => "nftables",
+            Self::Tunnel => "tunnel",
             Self::Sysctl => "sysctl",
             Self::State => "state",
         }
@@ -76,7 +80,12 @@ impl ProblemKind {
     pub(crate) fn blocks_ready(self) -> bool {
         matches!(
             self,
-            Self::OwnNode | Self::Kernel | Self::Nftables | Self::Sysctl | Self::State
+            Self::OwnNode
+                | Self::Kernel
+                | Self::Nftables
+                | Self::Tunnel
+                | Self::Sysctl
+                | Self::State
         )
     }
 
