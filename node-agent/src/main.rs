@@ -6,6 +6,7 @@
 mod apply;
 mod cidr;
 mod cli;
+mod commands;
 mod conflist;
 mod desired;
 mod diff;
@@ -13,6 +14,7 @@ mod facts;
 mod http;
 mod leaks;
 mod logging;
+mod look;
 mod metrics;
 mod nft;
 mod nodes;
@@ -21,6 +23,7 @@ mod pace;
 mod preflight;
 mod problem;
 mod reconcile;
+mod report;
 mod run;
 mod settings;
 mod status;
@@ -48,6 +51,11 @@ fn main() -> ExitCode {
         Command::Uninstall(args) => with_settings(args.settings, |settings| {
             uninstall::run(&settings, args.force)
         }),
+        Command::Status(args) => with_settings(args.settings.clone(), |settings| {
+            commands::status::run(&settings, &args)
+        }),
+        Command::Completion { shell } => commands::manual::print_completion(shell),
+        Command::Man { command } => commands::manual::print_man(command.as_deref()),
         Command::Version => print_version(),
     };
     result.unwrap_or_else(|error| {
