@@ -6,6 +6,7 @@
 mod apply;
 mod cidr;
 mod cli;
+mod commands;
 mod conflist;
 mod desired;
 mod diff;
@@ -14,6 +15,7 @@ mod http;
 mod kubernetes;
 mod leaks;
 mod logging;
+mod look;
 mod metrics;
 mod nft;
 mod nodes;
@@ -22,6 +24,7 @@ mod pace;
 mod preflight;
 mod problem;
 mod reconcile;
+mod report;
 mod run;
 mod settings;
 mod status;
@@ -50,6 +53,11 @@ fn main() -> ExitCode {
         Command::Uninstall(args) => with_settings(args.settings, |settings| {
             uninstall::run(&settings, args.force)
         }),
+        Command::Status(args) => with_settings(args.settings.clone(), |settings| {
+            commands::status::run(&settings, &args)
+        }),
+        Command::Completion { shell } => commands::manual::print_completion(shell),
+        Command::Man { command } => commands::manual::print_man(command.as_deref()),
         Command::Version => print_version(),
     };
     result.unwrap_or_else(|error| {

@@ -190,6 +190,7 @@ impl Reconciler {
                 if changed {
                     tracing::info!(nodes = view.nodes.len(), "a new view of the cluster");
                 }
+                self.shared.set_view(view.clone());
                 self.view = Some(view);
                 changed
             }
