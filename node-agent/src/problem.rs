@@ -38,7 +38,7 @@ pub(crate) enum ProblemKind {
 }
 
 impl ProblemKind {
-    pub(crate) const ALL: [ProblemKind; 13] = [
+    pub(crate) const ALL: [ProblemKind; 14] = [
         Self::NodesFile,
         Self::Api,
         Self::OwnNode,
@@ -105,6 +105,7 @@ impl ProblemKind {
             Self::HostPortConflict => Some("HostPortConflict"),
             Self::Kernel => Some("KernelRefused"),
             Self::Nftables => Some("NftablesFailed"),
+            Self::Tunnel => Some("TunnelFailed"),
             Self::Sysctl => Some("SysctlFailed"),
             Self::State => Some("StateFolderFailed"),
         }
