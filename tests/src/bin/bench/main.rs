@@ -19,12 +19,15 @@ mod setup;
 
 use anyhow::Result;
 
+/// One part of the bench, which prints its table.
+type Part = fn(&setup::Bench) -> Result<()>;
+
 fn main() -> Result<()> {
     let options = setup::Options::from_environment()?;
     setup::enter_private_namespaces()?;
     let bench = setup::Bench::prepare(options)?;
     report::heading(&bench)?;
-    let parts: [(&str, fn(&setup::Bench) -> Result<()>); 4] = [
+    let parts: [(&str, Part); 4] = [
         ("plugins", plugins::run),
         ("host-ports", host_ports::run),
         ("agent", agent::run),
