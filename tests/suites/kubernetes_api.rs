@@ -671,7 +671,7 @@ fn while_the_api_server_is_gone_everything_stays() -> Result<()> {
             ],
         )?;
         // Pods come and go all the same.
-        let [a, b] = [first.add_pod("a")?, world.lab.nodes[1].add_pod("b")?];
+        let [a, b] = [first.add_pod("e")?, world.lab.nodes[1].add_pod("f")?];
         let _server = Server::start(&b.machine, 80)?;
         expect_seen(&a.machine, &b.v4(), 80, &a.v4())?;
         // An agent that is restarted meanwhile has no view and takes nothing away.
