@@ -47,7 +47,7 @@ verify: deps-test ## what CI asks of the text: format, lints, docs, licences
 	RUSTDOCFLAGS="-D warnings" cargo doc --quiet --locked --workspace --no-deps
 	scripts/check-licences.sh
 
-bench: build deps-test ## figures beside the reference plugins; ROUNDS=n
+bench: build deps-test ## figures beside the reference plugins; ROUNDS=n, ONLY=plugins|host-ports|agent|api
 	@cc -O2 -static -Wall -o "$(SLASH32_FLOOR)" tests/bench/floor.c
 	@cargo run --quiet --locked --release -p slash32-tests --bin bench
 
