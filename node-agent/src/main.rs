@@ -21,6 +21,7 @@ mod nft;
 mod nodes;
 mod observe;
 mod pace;
+mod plugins;
 mod preflight;
 mod problem;
 mod reconcile;

@@ -176,7 +176,7 @@ impl Metrics {
 
     /// Every kind has a value, zero included, so that an alert can be written before the first trouble.
     pub(crate) fn set_problems(&self, problems: &[Problem]) {
-        for kind in ProblemKind::ALL {
+        for &kind in ProblemKind::ALL {
             let count = problems
                 .iter()
                 .filter(|problem| problem.kind == kind)

@@ -35,10 +35,14 @@ pub(crate) enum ProblemKind {
     Sysctl,
     /// The state folder or the CNI folder cannot be read or written.
     State,
+    /// No plugin that works is in the runtime's folder, and ours cannot be put there.
+    PluginMissing,
+    /// A plugin works there, and cannot be replaced by ours.
+    PluginOutdated,
 }
 
 impl ProblemKind {
-    pub(crate) const ALL: [ProblemKind; 14] = [
+    pub(crate) const ALL: &[ProblemKind] = &[
         Self::NodesFile,
         Self::Api,
         Self::OwnNode,
@@ -53,6 +57,8 @@ impl ProblemKind {
         Self::Tunnel,
         Self::Sysctl,
         Self::State,
+        Self::PluginMissing,
+        Self::PluginOutdated,
     ];
 
     /// The label.
@@ -72,6 +78,8 @@ impl ProblemKind {
             Self::Tunnel => "tunnel",
             Self::Sysctl => "sysctl",
             Self::State => "state",
+            Self::PluginMissing => "plugin_missing",
+            Self::PluginOutdated => "plugin_outdated",
         }
     }
 
@@ -86,6 +94,7 @@ impl ProblemKind {
                 | Self::Tunnel
                 | Self::Sysctl
                 | Self::State
+                | Self::PluginMissing
         )
     }
 
@@ -108,12 +117,15 @@ impl ProblemKind {
             Self::Tunnel => Some("TunnelFailed"),
             Self::Sysctl => Some("SysctlFailed"),
             Self::State => Some("StateFolderFailed"),
+            Self::PluginMissing => Some("PluginMissing"),
+            Self::PluginOutdated => Some("PluginOutdated"),
         }
     }
 
     /// True where trying again by the clock can help, without any event.
     pub(crate) fn is_retried(self) -> bool {
-        self.blocks_ready() && self != Self::OwnNode || self == Self::ForeignRoute
+        self.blocks_ready() && self != Self::OwnNode
+            || matches!(self, Self::ForeignRoute | Self::PluginOutdated)
     }
 }
 
@@ -222,6 +234,7 @@ mod tests {
             ProblemKind::ForeignRoute,
             ProblemKind::Record,
             ProblemKind::Api,
+            ProblemKind::PluginOutdated,
         ] {
             assert!(!kind.blocks_ready());
         }
