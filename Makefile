@@ -12,9 +12,12 @@ GO_TOOLS := $(CACHE)/go-tools
 export SLASH32_BIN_DIR := $(BIN)
 export SLASH32_REFERENCE_PLUGINS ?= /usr/lib/cni
 export SLASH32_GO_TOOLS := $(GO_TOOLS)
+export SLASH32_K8S_TOOLS := $(CACHE)/k8s-tools
+export SLASH32_CONTAINERD := $(CACHE)/containerd
+export SLASH32_E2E_CACHE := $(CACHE)/e2e
 export SLASH32_FLOOR := $(TARGET_DIR)/floor
 
-.PHONY: help deps deps-test build go-tools demo test verify licences bench fmt clean
+.PHONY: help deps deps-test build go-tools demo test e2e verify licences bench fmt clean
 
 help: ## what there is
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  \1\t\2/' | expand -t16
@@ -36,6 +39,12 @@ go-tools: deps-test ## cnitool and the libcni program
 
 test: build go-tools ## all tests, those on a real kernel included
 	@scripts/run-tests.sh
+
+e2e: build ## the product on a real Kubernetes cluster of three nodes; E2E=part of a test's name
+	@scripts/install-deps.sh e2e
+	@scripts/build-k8s-tools.sh "$(SLASH32_K8S_TOOLS)" cluster conformance
+	@scripts/fetch-containerd.sh "$(SLASH32_CONTAINERD)"
+	@cargo run --quiet --locked -p slash32-tests --bin e2e -- $(E2E)
 
 verify: deps-test ## what CI asks of the text: format, lints, docs, licences
 	cargo fmt --all --check

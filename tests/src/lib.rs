@@ -14,6 +14,7 @@
 //! # drop(agents);
 //! ```
 
+pub mod cluster;
 pub mod enter;
 pub mod http;
 pub mod judge;
