@@ -9,7 +9,7 @@ demo=(ip:iproute2 nft:nftables ping:iputils-ping cc:gcc musl-gcc:musl-tools unsh
 test=(conntrack:conntrack iptables:iptables strace:strace /usr/lib/cni/ptp:containernetworking-plugins python3:python3 tcpdump:tcpdump jq:jq iperf3:iperf3 python3:python3)
 e2e=(busybox:busybox-static dig:bind9-dnsutils iperf:iperf nc.openbsd:netcat-openbsd curl:curl wget:wget conntrack:conntrack
   iptables:iptables ethtool:ethtool socat:socat dpkg-deb:dpkg /usr/lib/cni/ptp:containernetworking-plugins
-  /usr/lib/x86_64-linux-gnu/libseccomp.so.2:libseccomp2)
+  "/usr/lib/$(uname -m)-linux-gnu/libseccomp.so.2:libseccomp2")
 
 wanted=("${demo[@]}")
 case "${1:-demo}" in
@@ -22,7 +22,7 @@ esac
 missing=()
 for entry in "${wanted[@]}"; do
   program=${entry%%:*}
-  PATH="$PATH:/usr/sbin:/sbin" command -v "$program" >/dev/null 2>&1 || missing+=("${entry##*:}")
+  [[ $program == /* && -e $program ]] || PATH="$PATH:/usr/sbin:/sbin" command -v "$program" >/dev/null 2>&1 || missing+=("${entry##*:}")
 done
 if [ ${#missing[@]} -gt 0 ]; then
   echo "installing with apt-get: ${missing[*]}"

@@ -24,6 +24,7 @@ mod network;
 pub mod node_init;
 pub mod pki;
 pub mod run;
+mod seed;
 pub mod space;
 mod start;
 
@@ -147,7 +148,14 @@ pub fn tools() -> Result<PathBuf> {
     let folder = PathBuf::from(std::env::var_os("SLASH32_K8S_TOOLS").context(
         "SLASH32_K8S_TOOLS is not set: run 'make e2e', or name the folder that scripts/build-k8s-tools.sh filled",
     )?);
-    for program in ["etcd", "kube-apiserver", "kubelet", "kubectl", "coredns", "agnhost"] {
+    for program in [
+        "etcd",
+        "kube-apiserver",
+        "kubelet",
+        "kubectl",
+        "coredns",
+        "agnhost",
+    ] {
         anyhow::ensure!(
             folder.join(program).is_file(),
             "{} is missing: scripts/build-k8s-tools.sh makes it",

@@ -21,7 +21,11 @@ impl Cluster {
 
     /// The same with an input, whatever the end.
     pub fn try_kubectl(&self, arguments: &[&str], stdin: &str) -> Result<Outcome> {
-        finish(self.kubectl_command(arguments)?, stdin.as_bytes(), PATIENCE * 2)
+        finish(
+            self.kubectl_command(arguments)?,
+            stdin.as_bytes(),
+            PATIENCE * 2,
+        )
     }
 
     /// For what goes on running (port-forward, logs -f).
@@ -113,7 +117,9 @@ impl Cluster {
     fn find_node(&self, name: &str) -> Result<Option<Value>> {
         let list = self.get("/api/v1/nodes")?;
         let nodes = list["items"].as_array().cloned().unwrap_or_default();
-        Ok(nodes.into_iter().find(|node| node["metadata"]["name"] == name))
+        Ok(nodes
+            .into_iter()
+            .find(|node| node["metadata"]["name"] == name))
     }
 
     /// Until kubectl calls a Deployment or DaemonSet rolled out.
@@ -124,15 +130,26 @@ impl Cluster {
 
     /// Until a node is Ready, or not.
     pub fn await_readiness(&self, node: &str, wanted: bool) -> Result<()> {
-        self.wait_for(&format!("node {node} has Ready={wanted}"), PATIENCE, |cluster| {
-            Ok(cluster.readiness(node)?.is_some_and(|(ready, _)| ready == wanted))
-        })
+        self.wait_for(
+            &format!("node {node} has Ready={wanted}"),
+            PATIENCE,
+            |cluster| {
+                Ok(cluster
+                    .readiness(node)?
+                    .is_some_and(|(ready, _)| ready == wanted))
+            },
+        )
     }
 }
 
 fn succeeded(what: &str, outcome: Outcome) -> Result<String> {
     if !outcome.status.success() {
-        bail!("{what} ended with {}: {}{}", outcome.status, outcome.stdout, outcome.stderr);
+        bail!(
+            "{what} ended with {}: {}{}",
+            outcome.status,
+            outcome.stdout,
+            outcome.stderr
+        );
     }
     Ok(outcome.stdout.trim().to_owned())
 }

@@ -24,7 +24,9 @@ pub fn find_hierarchies() -> Result<Vec<Hierarchy>> {
     let text = std::fs::read_to_string("/proc/self/cgroup").context("read /proc/self/cgroup")?;
     let found = parse_hierarchies(&text);
     if found.is_empty() {
-        return Err(Missing("the cluster needs cgroup v1, and this machine has v2 alone".into()).into());
+        return Err(
+            Missing("the cluster needs cgroup v1, and this machine has v2 alone".into()).into(),
+        );
     }
     Ok(found)
 }
@@ -55,7 +57,15 @@ pub fn mount_all(hierarchies: &[Hierarchy], at: &Path) -> Result<()> {
         let folder = at.join(&hierarchy.name);
         std::fs::create_dir_all(&folder)?;
         let option = &hierarchy.option;
-        run_here(&["mount", "-t", "cgroup", "-o", option, "cgroup", &folder.to_string_lossy()])?;
+        run_here(&[
+            "mount",
+            "-t",
+            "cgroup",
+            "-o",
+            option,
+            "cgroup",
+            &folder.to_string_lossy(),
+        ])?;
     }
     Ok(())
 }
@@ -164,7 +174,10 @@ fn copy_down(root: &Path, path: &Path) -> Result<()> {
         let folder = above.join(part);
         for file in ["cpuset.cpus", "cpuset.mems"] {
             let value = std::fs::read_to_string(above.join(file))?;
-            if std::fs::read_to_string(folder.join(file))?.trim().is_empty() {
+            if std::fs::read_to_string(folder.join(file))?
+                .trim()
+                .is_empty()
+            {
                 std::fs::write(folder.join(file), value.trim())?;
             }
         }

@@ -38,7 +38,10 @@ pub struct Component {
 impl Component {
     /// Starts it; the log is appended to.
     pub fn start(recipe: Recipe, mut command: Command, log: &Path) -> Result<Component> {
-        let file = std::fs::File::options().create(true).append(true).open(log)?;
+        let file = std::fs::File::options()
+            .create(true)
+            .append(true)
+            .open(log)?;
         let launcher = command
             .stdin(Stdio::null())
             .stderr(file.try_clone()?)
@@ -59,10 +62,14 @@ impl Component {
         let launcher = self.launcher.id();
         let children = format!("/proc/{launcher}/task/{launcher}/children");
         // nsenter has its child some milliseconds after it was started.
-        wait::until(&format!("{} runs", self.recipe.name), Duration::from_secs(5), || {
-            Ok(self.launcher.try_wait()?.is_some()
-                || std::fs::read_to_string(&children).is_ok_and(|text| !text.trim().is_empty()))
-        })?;
+        wait::until(
+            &format!("{} runs", self.recipe.name),
+            Duration::from_secs(5),
+            || {
+                Ok(self.launcher.try_wait()?.is_some()
+                    || std::fs::read_to_string(&children).is_ok_and(|text| !text.trim().is_empty()))
+            },
+        )?;
         for pid in std::fs::read_to_string(&children)
             .unwrap_or_default()
             .split_whitespace()
@@ -79,9 +86,11 @@ impl Component {
     /// Until it has ended.
     pub fn wait(&mut self) -> Result<()> {
         self.killed = true;
-        wait::until(&format!("{} has ended", self.recipe.name), Duration::from_secs(10), || {
-            Ok(self.launcher.try_wait()?.is_some())
-        })
+        wait::until(
+            &format!("{} has ended", self.recipe.name),
+            Duration::from_secs(10),
+            || Ok(self.launcher.try_wait()?.is_some()),
+        )
         .map(drop)
     }
 

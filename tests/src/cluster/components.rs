@@ -92,7 +92,10 @@ pub(crate) fn scheduler() -> Recipe {
 }
 
 pub(crate) fn containerd() -> Recipe {
-    Recipe::new("containerd", flags([format!("--config={ETC}/containerd.toml")]))
+    Recipe::new(
+        "containerd",
+        flags([format!("--config={ETC}/containerd.toml")]),
+    )
 }
 
 pub(crate) fn kubelet(node: &str, address: &str, is_control_plane: bool) -> Recipe {
@@ -103,13 +106,17 @@ pub(crate) fn kubelet(node: &str, address: &str, is_control_plane: bool) -> Reci
         format!("--node-ip={address}"),
     ];
     if is_control_plane {
-        arguments.push("--register-with-taints=node-role.kubernetes.io/control-plane:NoSchedule".into());
+        arguments
+            .push("--register-with-taints=node-role.kubernetes.io/control-plane:NoSchedule".into());
     }
     Recipe::new("kubelet", arguments)
 }
 
 pub(crate) fn kube_proxy() -> Recipe {
-    Recipe::new("kube-proxy", flags([format!("--config={ETC}/kube-proxy.yaml")]))
+    Recipe::new(
+        "kube-proxy",
+        flags([format!("--config={ETC}/kube-proxy.yaml")]),
+    )
 }
 
 /// restrict_oom_score_adj: a machine without CAP_SYS_RESOURCE cannot lower it, and every sandbox would fail.

@@ -20,12 +20,22 @@ pub const CONFORMANCE: &str = r"\[sig-network\].*\[Conformance\]";
 impl Cluster {
     /// Runs the specs whose names match `focus` and not `skip` (empty: none), four at once. `name` names the folder of
     /// the report.
-    pub fn run_upstream(&self, name: &str, focus: &str, skip: &str, patience: Duration) -> Result<Verdict> {
+    pub fn run_upstream(
+        &self,
+        name: &str,
+        focus: &str,
+        skip: &str,
+        patience: Duration,
+    ) -> Result<Verdict> {
         let folder = self.run().cache.join("reports").join(name);
         let _ = std::fs::remove_dir_all(&folder);
         std::fs::create_dir_all(&folder)?;
         let tools = tools()?;
-        let mut command = self.control_plane().node.machine.command(tools.join("ginkgo"));
+        let mut command = self
+            .control_plane()
+            .node
+            .machine
+            .command(tools.join("ginkgo"));
         command
             .args(["--procs=4", "--no-color", "--timeout=60m"])
             .arg(format!("--focus={focus}"))
@@ -38,7 +48,10 @@ impl Cluster {
             .arg(tools.join("network-e2e.test"))
             .arg("--")
             .arg(format!("--kubeconfig={}", self.kubeconfig().display()))
-            .arg(format!("--kubectl-path={}", tools.join("kubectl").display()))
+            .arg(format!(
+                "--kubectl-path={}",
+                tools.join("kubectl").display()
+            ))
             .args(["--provider=skeleton", "--num-nodes=2", "--disable-log-dump"]);
         let outcome = finish(command, b"", patience)?;
         std::fs::write(folder.join("output.txt"), outcome.stdout + &outcome.stderr)?;

@@ -13,7 +13,13 @@ impl Cluster {
     pub fn dump(&self, what: &str) -> String {
         let name: String = what
             .chars()
-            .map(|letter| if letter.is_alphanumeric() { letter } else { '-' })
+            .map(|letter| {
+                if letter.is_alphanumeric() {
+                    letter
+                } else {
+                    '-'
+                }
+            })
             .collect();
         let folder = self.run.cache.join("failures").join(name);
         let _ = std::fs::remove_dir_all(&folder);
@@ -28,8 +34,20 @@ impl Cluster {
 
     fn dump_api(&self, folder: &Path) {
         for (file, arguments) in [
-            ("objects.txt", &["get", "nodes,pods,svc,endpointslices,ds,deploy", "-A", "-o", "wide"][..]),
-            ("events.txt", &["get", "events", "-A", "--sort-by=.lastTimestamp"]),
+            (
+                "objects.txt",
+                &[
+                    "get",
+                    "nodes,pods,svc,endpointslices,ds,deploy",
+                    "-A",
+                    "-o",
+                    "wide",
+                ][..],
+            ),
+            (
+                "events.txt",
+                &["get", "events", "-A", "--sort-by=.lastTimestamp"],
+            ),
             ("nodes.txt", &["describe", "nodes"]),
             ("pods.txt", &["describe", "pods", "-A"]),
         ] {

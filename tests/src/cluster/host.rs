@@ -18,7 +18,8 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 /// Programs inside a node.
-const PATH: &str = "/opt/k8s:/opt/containerd:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+const PATH: &str =
+    "/opt/k8s:/opt/containerd:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
 /// Folders that must lie on a real file system, kept over reboots.
 const DATA: [(&str, &str); 3] = [
@@ -50,7 +51,12 @@ struct Life {
 
 impl Host {
     /// Makes its folders and boots it. `programs` are bound into it: (from, to).
-    pub fn boot(run: &Run, cluster: &str, node: &Node, programs: &[(PathBuf, PathBuf)]) -> Result<Host> {
+    pub fn boot(
+        run: &Run,
+        cluster: &str,
+        node: &Node,
+        programs: &[(PathBuf, PathBuf)],
+    ) -> Result<Host> {
         let name = node.name.clone();
         let data = run.folder.join(cluster).join(&name);
         let overlay = Path::new("/run/nodes").join(cluster).join(&name);
@@ -96,7 +102,8 @@ impl Host {
             .spawn()
             .with_context(|| format!("launch node {}", self.name))?;
         let stdout = launcher.stdout.take().context("no pipe")?;
-        let pid = node_init::await_ready(stdout).with_context(|| format!("boot node {}", self.name))?;
+        let pid =
+            node_init::await_ready(stdout).with_context(|| format!("boot node {}", self.name))?;
         *lock(&self.life) = Some(Life { launcher, pid });
         Ok(())
     }
@@ -120,6 +127,11 @@ impl Host {
         self.data.join("log").join(format!("{component}.log"))
     }
 
+    /// Where containerd, kubelet or log keep their data, seen from outside.
+    pub(crate) fn data(&self, folder: &str) -> PathBuf {
+        self.data.join(folder)
+    }
+
     /// The folder of all logs, those of pods included.
     pub fn log_folder(&self) -> PathBuf {
         self.data.join("log")
@@ -140,7 +152,9 @@ impl Host {
         let mut command = Command::new("nsenter");
         command
             .args(["--target", &self.pid()?.to_string()])
-            .args(["--mount", "--uts", "--ipc", "--net", "--pid", "--cgroup", "--wd=/", "--"])
+            .args([
+                "--mount", "--uts", "--ipc", "--net", "--pid", "--cgroup", "--wd=/", "--",
+            ])
             .args(arguments)
             .env_clear()
             .env("PATH", PATH)
@@ -172,6 +186,14 @@ impl Host {
             );
         }
         Ok(outcome.stdout.trim().to_owned())
+    }
+
+    /// Loads an archive of the run's images into containerd, as `ctr images import` does for a user.
+    pub fn import(&self, archive: &Path) -> Result<()> {
+        let file = archive.file_name().context("an archive without a name")?;
+        let inside = format!("/opt/images/{}", file.to_string_lossy());
+        self.read(&["ctr", "-n", "k8s.io", "images", "import", &inside])
+            .map(drop)
     }
 
     /// Starts a component; its output goes to its log.
@@ -214,7 +236,9 @@ impl Host {
     /// An error with the end of the log when a component has ended by itself.
     pub fn expect_alive(&self) -> Result<()> {
         for component in lock(&self.components).values_mut() {
-            component.expect_alive().with_context(|| format!("on {}", self.name))?;
+            component
+                .expect_alive()
+                .with_context(|| format!("on {}", self.name))?;
         }
         Ok(())
     }

@@ -44,15 +44,22 @@ impl Image {
             arguments: own(arguments),
             entries: BTreeMap::new(),
         }
-        .text("/etc/passwd", "root:x:0:0:root:/root:/bin/sh\nnobody:x:65534:65534:nobody:/:/bin/false\n")
+        .text(
+            "/etc/passwd",
+            "root:x:0:0:root:/root:/bin/sh\nnobody:x:65534:65534:nobody:/:/bin/false\n",
+        )
         .text("/etc/group", "root:x:0:\nnobody:x:65534:\n")
-        .text("/etc/nsswitch.conf", "passwd: files\ngroup: files\nhosts: files dns\n")
+        .text(
+            "/etc/nsswitch.conf",
+            "passwd: files\ngroup: files\nhosts: files dns\n",
+        )
         .folder("/tmp", 0o1777)
         .folder("/root", 0o700)
     }
 
     fn entry(mut self, to: &str, entry: Entry) -> Image {
-        self.entries.insert(to.trim_start_matches('/').into(), entry);
+        self.entries
+            .insert(to.trim_start_matches('/').into(), entry);
         self
     }
 
@@ -79,7 +86,9 @@ impl Image {
     /// A program of this machine at its own place, with the libraries that ldd names.
     pub fn program(mut self, name: &str) -> Result<Image> {
         let path = find_program(name)?;
-        let text = run_here(&["ldd", &path]).map(|outcome| outcome.stdout).unwrap_or_default();
+        let text = run_here(&["ldd", &path])
+            .map(|outcome| outcome.stdout)
+            .unwrap_or_default();
         for library in parse_ldd(&text) {
             self = self.file(&library, Path::new(&library));
         }
@@ -88,13 +97,16 @@ impl Image {
 
     /// The archive in `folder`, made if it is not there.
     pub fn archive(&self, folder: &Path) -> Result<PathBuf> {
-        let key = self.key().with_context(|| format!("read what goes into image {}", self.name))?;
+        let key = self
+            .key()
+            .with_context(|| format!("read what goes into image {}", self.name))?;
         let path = folder.join(format!("{}-{}.tar", self.name, &key[..16]));
         if !path.exists() {
             std::fs::create_dir_all(folder)?;
             remove_older(folder, &self.name)?;
             let part = folder.join(format!(".{}-{}", self.name, std::process::id()));
-            self.write(&part).with_context(|| format!("make image {}", self.name))?;
+            self.write(&part)
+                .with_context(|| format!("make image {}", self.name))?;
             std::fs::rename(&part, &path)?;
         }
         Ok(path)
@@ -102,11 +114,15 @@ impl Image {
 
     fn key(&self) -> Result<String> {
         let mut hash = Sha256::new();
-        hash.update(format!("{:?}{:?}{:?}", self.tags, self.entrypoint, self.arguments));
+        hash.update(format!(
+            "{:?}{:?}{:?}",
+            self.tags, self.entrypoint, self.arguments
+        ));
         for (to, entry) in &self.entries {
             hash.update(format!("\n{to}\0{entry:?}\0"));
             if let Entry::File(from) = entry {
-                let mut file = std::fs::File::open(from).with_context(|| from.display().to_string())?;
+                let mut file =
+                    std::fs::File::open(from).with_context(|| from.display().to_string())?;
                 std::io::copy(&mut file, &mut Hashing(&mut hash))?;
             }
         }
@@ -128,7 +144,9 @@ impl Image {
         .to_string();
         let config_name = format!("{}.json", hex(&Sha256::digest(&config)));
         let layer_name = format!("{layer_id}/layer.tar");
-        let manifest = json!([{"Config": config_name, "RepoTags": self.tags, "Layers": [layer_name]}]).to_string();
+        let manifest =
+            json!([{"Config": config_name, "RepoTags": self.tags, "Layers": [layer_name]}])
+                .to_string();
         let mut archive = tar::Builder::new(std::fs::File::create(path)?);
         append(&mut archive, &config_name, config.as_bytes(), 0o644)?;
         append(&mut archive, "manifest.json", manifest.as_bytes(), 0o644)?;
@@ -155,7 +173,12 @@ impl Image {
                     let mut file = std::fs::File::open(from)?;
                     file.read_to_end(&mut content)?;
                     use std::os::unix::fs::PermissionsExt;
-                    append(&mut layer, to, &content, file.metadata()?.permissions().mode() & 0o7777)?;
+                    append(
+                        &mut layer,
+                        to,
+                        &content,
+                        file.metadata()?.permissions().mode() & 0o7777,
+                    )?;
                 }
             }
         }
@@ -202,7 +225,12 @@ fn header(size: u64, mode: u32, kind: tar::EntryType) -> tar::Header {
     header
 }
 
-fn append(archive: &mut tar::Builder<std::fs::File>, to: &str, content: &[u8], mode: u32) -> Result<()> {
+fn append(
+    archive: &mut tar::Builder<std::fs::File>,
+    to: &str,
+    content: &[u8],
+    mode: u32,
+) -> Result<()> {
     let mut header = header(content.len() as u64, mode, tar::EntryType::Regular);
     Ok(archive.append_data(&mut header, to, content)?)
 }
@@ -215,7 +243,9 @@ fn append_folder(archive: &mut tar::Builder<std::fs::File>, to: &str, mode: u32)
 fn remove_older(folder: &Path, name: &str) -> Result<()> {
     for entry in std::fs::read_dir(folder)?.flatten() {
         let file = entry.file_name().to_string_lossy().into_owned();
-        let stem = file.strip_suffix(".tar").and_then(|stem| stem.rsplit_once('-'));
+        let stem = file
+            .strip_suffix(".tar")
+            .and_then(|stem| stem.rsplit_once('-'));
         if stem.is_some_and(|(of, _)| of == name) {
             std::fs::remove_file(entry.path())?;
         }
@@ -228,7 +258,9 @@ fn find_program(name: &str) -> Result<String> {
         .iter()
         .map(|folder| format!("{folder}/{name}"))
         .find(|path| Path::new(path).exists())
-        .with_context(|| format!("{name} is not on this machine: scripts/install-deps.sh e2e installs it"))
+        .with_context(|| {
+            format!("{name} is not on this machine: scripts/install-deps.sh e2e installs it")
+        })
 }
 
 /// `libc.so.6 => /lib/x86_64-linux-gnu/libc.so.6 (0x...)`, and the loader by its own path.
@@ -253,7 +285,8 @@ mod tests {
     #[test]
     fn an_archive_is_made_once_and_anew_when_its_content_changes() {
         let folder = tempfile::tempdir().unwrap();
-        let image = |text: &str| Image::new("one", &["example/one:1"], &["/x"], &[]).text("/x", text);
+        let image =
+            |text: &str| Image::new("one", &["example/one:1"], &["/x"], &[]).text("/x", text);
         let first = image("a").archive(folder.path()).unwrap();
         assert_eq!(first, image("a").archive(folder.path()).unwrap());
         let second = image("b").archive(folder.path()).unwrap();

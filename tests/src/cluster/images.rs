@@ -3,6 +3,7 @@
 use crate::cluster::image::Image;
 use crate::cluster::pki::Authority;
 use crate::machine::run_here;
+use crate::programs;
 use anyhow::{Context, Result};
 use std::path::{Path, PathBuf};
 
@@ -18,41 +19,69 @@ pub const BUSYBOX: &str = "registry.k8s.io/e2e-test-images/busybox:1.37.0-1";
 /// The second image of upstream's DNS tests; agnhost's content does for it.
 const DNS_TESTING: &str = "registry.k8s.io/e2e-test-images/glibc-dns-testing:2.0.0";
 
-/// On which nodes an image is wanted.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum On {
-    /// Each of them.
-    All,
-    /// Where pods are scheduled.
-    Workers,
-}
-
-/// An archive, and where it goes.
-#[derive(Debug, Clone)]
-pub struct Archive {
-    /// A file of this machine.
-    pub path: PathBuf,
-    /// Who imports it.
-    pub on: On,
-}
-
 /// All of them, made where they are missing. `tools` holds what was built of Kubernetes.
-pub fn make_all(tools: &Path, folder: &Path) -> Result<Vec<Archive>> {
+pub fn make_all(tools: &Path, folder: &Path) -> Result<Vec<PathBuf>> {
     let images = [
-        (pause(folder)?, On::All),
-        (coredns(tools), On::Workers),
-        (busybox()?, On::Workers),
-        (agnhost(tools, folder)?, On::Workers),
+        pause(folder)?,
+        coredns(tools),
+        busybox()?,
+        agnhost(tools, folder)?,
     ];
-    images
-        .iter()
-        .map(|(image, on)| {
-            Ok(Archive {
-                path: image.archive(folder)?,
-                on: *on,
-            })
-        })
-        .collect()
+    images.iter().map(|image| image.archive(folder)).collect()
+}
+
+/// Ours, with what the Dockerfile puts into it: the static agent, the plugins that it installs, nft and iptables.
+pub fn slash32(folder: &Path, version: &str) -> Result<PathBuf> {
+    let binaries = programs::binaries()?;
+    let mut image = Image::new(
+        "slash32-agent",
+        &[&format!("docker.io/slash32/slash32-agent:{version}")],
+        &["/usr/local/bin/slash32-agent"],
+        &["run"],
+    )
+    .file(
+        "/usr/local/bin/slash32-agent",
+        &binaries.join("slash32-agent"),
+    );
+    for plugin in ["slash32", "slash32-ipam"] {
+        image = image.file(
+            &format!("/opt/slash32/bin/{plugin}"),
+            &binaries.join(plugin),
+        );
+    }
+    image = image.program("nft")?;
+    for (program, kind) in [
+        ("xtables-nft-multi", "nft"),
+        ("xtables-legacy-multi", "legacy"),
+    ] {
+        image = image.program(program)?;
+        for command in ["iptables", "ip6tables"] {
+            for suffix in ["", "-save", "-restore"] {
+                image = image.link(&format!("/usr/sbin/{command}-{kind}{suffix}"), program);
+                if kind == "nft" {
+                    image = image.link(&format!("/usr/sbin/{command}{suffix}"), program);
+                }
+            }
+        }
+    }
+    // Matches and targets of iptables are libraries that it loads by name.
+    let nft = run_here(&["ldd", "/usr/sbin/nft"])?.stdout;
+    let library = nft
+        .split_whitespace()
+        .find(|word| word.contains("/libmnl.so"));
+    let folder_of = |path: &str| Path::new(path).parent().map(Path::to_path_buf);
+    let extensions = library
+        .and_then(folder_of)
+        .context("nft without libmnl")?
+        .join("xtables");
+    for entry in std::fs::read_dir(&extensions).with_context(|| extensions.display().to_string())? {
+        let path = entry?.path();
+        let to = path
+            .strip_prefix("/usr")
+            .map_or_else(|_| path.clone(), |rest| Path::new("/usr").join(rest));
+        image = image.file(&to.to_string_lossy(), &path);
+    }
+    image.archive(folder)
 }
 
 /// A static program of a few lines that waits to be ended.
@@ -87,8 +116,9 @@ fn coredns(tools: &Path) -> Image {
 fn busybox() -> Result<Image> {
     let mut image = Image::new("busybox", &[BUSYBOX, "busybox:e2e"], &[], &["/bin/sh"])
         .file("/bin/busybox", Path::new("/bin/busybox"));
-    let applets = run_here(&["/bin/busybox", "--list"])
-        .context("busybox-static is not on this machine: scripts/install-deps.sh e2e installs it")?;
+    let applets = run_here(&["/bin/busybox", "--list"]).context(
+        "busybox-static is not on this machine: scripts/install-deps.sh e2e installs it",
+    )?;
     for applet in applets.stdout.lines().filter(|name| *name != "busybox") {
         image = image.link(&format!("/bin/{applet}"), "busybox");
     }
@@ -97,8 +127,13 @@ fn busybox() -> Result<Image> {
 
 /// Upstream's has more than its program: what tests run in it by name, certificates of its TLS servers, a folder for uploads.
 fn agnhost(tools: &Path, folder: &Path) -> Result<Image> {
-    let mut image = Image::new("agnhost", &[AGNHOST, DNS_TESTING], &["/agnhost"], &["pause"])
-        .file("/agnhost", &tools.join("agnhost"));
+    let mut image = Image::new(
+        "agnhost",
+        &[AGNHOST, DNS_TESTING],
+        &["/agnhost"],
+        &["pause"],
+    )
+    .file("/agnhost", &tools.join("agnhost"));
     const SMALL: [&str; 46] = [
         "awk", "basename", "cat", "chmod", "cp", "cut", "date", "dirname", "du", "echo", "env",
         "expr", "false", "find", "grep", "head", "hostname", "id", "kill", "ln", "ls", "mkdir",
@@ -111,7 +146,18 @@ fn agnhost(tools: &Path, folder: &Path) -> Result<Image> {
         image = image.link(&format!("/bin/{applet}"), "busybox");
     }
     // Not busybox's: its shell would run its own nc, and its wget crashes with -T.
-    for program in ["bash", "curl", "wget", "nc.openbsd", "dig", "ip", "ss", "iperf", "getent", "conntrack"] {
+    for program in [
+        "bash",
+        "curl",
+        "wget",
+        "nc.openbsd",
+        "dig",
+        "ip",
+        "ss",
+        "iperf",
+        "getent",
+        "conntrack",
+    ] {
         image = image.program(program)?;
     }
     image = image
@@ -119,7 +165,9 @@ fn agnhost(tools: &Path, folder: &Path) -> Result<Image> {
         .link("/usr/bin/nc", "nc.openbsd")
         .folder("/uploads", 0o777);
     let pair = certificate_kept(folder)?;
-    Ok(image.text("/localhost.crt", &pair.0).text("/localhost.key", &pair.1))
+    Ok(image
+        .text("/localhost.crt", &pair.0)
+        .text("/localhost.key", &pair.1))
 }
 
 /// Kept, so that the image stays the same from run to run.

@@ -1,10 +1,13 @@
 //! The pods' network of a cluster: ours, put in as a user does it, or the reference plugins'.
 
 use crate::cluster::host::Host;
+use crate::cluster::images;
+use crate::cluster::start::in_parallel;
 use crate::cluster::{CLUSTER_CIDR, Cluster, Containerd, Network, Topology};
 use crate::programs;
 use anyhow::{Context, Result};
 use serde_json::json;
+use std::path::Path;
 
 impl Cluster {
     /// What a node's distribution brings, and then the network.
@@ -21,14 +24,34 @@ impl Cluster {
         }
     }
 
+    /// As the README tells users: the image where no registry has it, and one kubectl apply.
     fn install_slash32(&self) -> Result<()> {
-        anyhow::bail!("the manifest is not there yet")
+        let image = images::slash32(&self.run.cache.join("images"), env!("CARGO_PKG_VERSION"))?;
+        in_parallel(&self.hosts, |host| host.import(&image))?;
+        self.apply(&self.manifest()?)
+    }
+
+    /// The manifest of this kind of cluster.
+    pub fn manifest(&self) -> Result<String> {
+        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).with_file_name("manifests");
+        match self.options.topology {
+            Topology::Flat => {
+                let path = folder.join("slash32.yaml");
+                std::fs::read_to_string(&path).with_context(|| format!("read {}", path.display()))
+            }
+            Topology::Split => self.kubectl(&[
+                "kustomize",
+                &folder.join("overlays/vxlan").to_string_lossy(),
+            ]),
+        }
     }
 
     fn install_ptp(&self) -> Result<()> {
         let mut routes = Vec::new();
         for host in &self.hosts {
-            let cidr = self.pod_cidr(&host.name)?.context("a node without podCIDR")?;
+            let cidr = self
+                .pod_cidr(&host.name)?
+                .context("a node without podCIDR")?;
             routes.push((host.name.clone(), cidr, host.node.addresses()[0].clone()));
         }
         for host in &self.hosts {
@@ -60,14 +83,19 @@ impl Cluster {
         let machine = &host.node.machine;
         machine.run(&["sysctl", "-qw", "net.ipv4.ip_forward=1"])?;
         for (_, cidr, via) in routes.iter().filter(|(name, _, _)| *name != host.name) {
-            let other = self.hosts.iter().find(|other| other.node.addresses()[0] == *via);
+            let other = self
+                .hosts
+                .iter()
+                .find(|other| other.node.addresses()[0] == *via);
             if other.is_some_and(|other| other.node.link == host.node.link) {
                 machine.run(&["ip", "route", "add", cidr, "via", via])?;
             }
         }
         if self.options.topology == Topology::Split && host.name == "cp" {
             for (_, cidr, via) in routes {
-                self.lab.router.run(&["ip", "route", "add", cidr, "via", via])?;
+                self.lab
+                    .router
+                    .run(&["ip", "route", "add", cidr, "via", via])?;
             }
         }
         machine

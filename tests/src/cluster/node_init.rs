@@ -59,7 +59,8 @@ pub fn await_ready(stdout: impl std::io::Read) -> Result<i32> {
     if word != "ready" {
         bail!("process 1 of the node ended while it made its file system");
     }
-    pid.parse().with_context(|| format!("process number {pid:?}"))
+    pid.parse()
+        .with_context(|| format!("process number {pid:?}"))
 }
 
 /// Call it first of all in `main`: it answers only in a process that [`command`] made.
@@ -139,8 +140,14 @@ fn make_root(spec: &Spec) -> Result<()> {
         upper.display(),
         work.display()
     );
-    mount(Some("overlay"), &root, Some("overlay"), MsFlags::empty(), Some(options.as_str()))
-        .context("mount the node's overlay")?;
+    mount(
+        Some("overlay"),
+        &root,
+        Some("overlay"),
+        MsFlags::empty(),
+        Some(options.as_str()),
+    )
+    .context("mount the node's overlay")?;
     if first_boot {
         write_identity(spec, &root)?;
     }
@@ -189,12 +196,23 @@ fn bind(from: &Path, to: &Path) -> Result<()> {
         to.parent().map(std::fs::create_dir_all).transpose()?;
         std::fs::write(to, "")?;
     }
-    mount(Some(from), to, none, MsFlags::MS_BIND | MsFlags::MS_REC, none)
-        .with_context(|| format!("bind {} to {}", from.display(), to.display()))
+    mount(
+        Some(from),
+        to,
+        none,
+        MsFlags::MS_BIND | MsFlags::MS_REC,
+        none,
+    )
+    .with_context(|| format!("bind {} to {}", from.display(), to.display()))
 }
 
 fn mount_kernel_folders(spec: &Spec, root: &Path) -> Result<()> {
-    for (kind, folder) in [("proc", "proc"), ("sysfs", "sys"), ("tmpfs", "run"), ("tmpfs", "tmp")] {
+    for (kind, folder) in [
+        ("proc", "proc"),
+        ("sysfs", "sys"),
+        ("tmpfs", "run"),
+        ("tmpfs", "tmp"),
+    ] {
         let target = root.join(folder);
         run_here(&["mount", "-t", kind, kind, &target.to_string_lossy()])?;
     }

@@ -2,7 +2,8 @@
 
 use anyhow::{Context, Result};
 use rcgen::{
-    BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair, SanType,
+    BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair,
+    SanType,
 };
 use std::net::IpAddr;
 
@@ -27,7 +28,9 @@ impl Authority {
     /// A fresh one. Elliptic curves: RSA takes seconds.
     pub fn new() -> Result<Authority> {
         let mut params = CertificateParams::default();
-        params.distinguished_name.push(DnType::CommonName, "slash32-e2e");
+        params
+            .distinguished_name
+            .push(DnType::CommonName, "slash32-e2e");
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
         let key = KeyPair::generate()?;
         let certificate = params.self_signed(&key)?.pem();
@@ -42,7 +45,9 @@ impl Authority {
         let mut params = CertificateParams::default();
         params.distinguished_name.push(DnType::CommonName, name);
         if let Some(group) = group {
-            params.distinguished_name.push(DnType::OrganizationName, group);
+            params
+                .distinguished_name
+                .push(DnType::OrganizationName, group);
         }
         params.extended_key_usages = vec![
             ExtendedKeyUsagePurpose::ServerAuth,
@@ -100,11 +105,19 @@ impl User {
 pub fn render_tokens(users: &[User]) -> String {
     users
         .iter()
-        .map(|user| format!("{},{},{},\"{}\"\n", user.token(), user.name, user.name, user.groups))
+        .map(|user| {
+            format!(
+                "{},{},{},\"{}\"\n",
+                user.token(),
+                user.name,
+                user.name,
+                user.groups
+            )
+        })
         .collect()
 }
 
-/// A kubeconfig with one user; the authority's certificate is in the folder of the file.
+/// A kubeconfig with one user; `authority` is the whole path of the authority's certificate.
 pub fn render_kubeconfig(server: &str, authority: &str, user: &User) -> String {
     format!(
         "apiVersion: v1

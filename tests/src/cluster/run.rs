@@ -82,7 +82,10 @@ impl Run {
         }
         let left = self.group.processes();
         if !left.is_empty() || self.folder.exists() {
-            bail!("left by the run: processes {left:?}, {}", self.folder.display());
+            bail!(
+                "left by the run: processes {left:?}, {}",
+                self.folder.display()
+            );
         }
         Ok(())
     }
@@ -149,7 +152,8 @@ fn remove_cgroup_root(hierarchies: &[Hierarchy]) {
 
 fn read_setting(name: &str) -> Result<String> {
     let path = Path::new("/proc/sys").join(name);
-    let text = std::fs::read_to_string(&path).with_context(|| format!("read {}", path.display()))?;
+    let text =
+        std::fs::read_to_string(&path).with_context(|| format!("read {}", path.display()))?;
     Ok(text.trim().to_owned())
 }
 

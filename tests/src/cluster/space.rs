@@ -46,9 +46,11 @@ impl<'a> Space<'a> {
         };
         // Without it the API refuses pods.
         let account = format!("/api/v1/namespaces/{name}/serviceaccounts/default");
-        cluster.wait_for("the namespace has its service account", crate::cluster::api::PATIENCE, |cluster| {
-            Ok(cluster.get(&account).is_ok())
-        })?;
+        cluster.wait_for(
+            "the namespace has its service account",
+            crate::cluster::api::PATIENCE,
+            |cluster| Ok(cluster.get(&account).is_ok()),
+        )?;
         Ok(space)
     }
 
@@ -76,7 +78,10 @@ impl<'a> Space<'a> {
             let _ = write!(manifest, "---\n{}", render_pod(name, node, ""));
         }
         self.apply(&manifest)?;
-        wanted.iter().map(|(name, _)| self.await_ready(name)).collect()
+        wanted
+            .iter()
+            .map(|(name, _)| self.await_ready(name))
+            .collect()
     }
 
     /// One, with more of a container's fields in flow style, comma first: `, ports: [{containerPort: 8080}]`.
@@ -87,8 +92,13 @@ impl<'a> Space<'a> {
 
     /// Until a pod is Ready.
     pub fn await_ready(&self, name: &str) -> Result<PodInfo> {
-        self.kubectl(&["wait", "--for=condition=Ready", &format!("pod/{name}"), "--timeout=120s"])
-            .with_context(|| self.kubectl(&["describe", "pod", name]).unwrap_or_default())?;
+        self.kubectl(&[
+            "wait",
+            "--for=condition=Ready",
+            &format!("pod/{name}"),
+            "--timeout=120s",
+        ])
+        .with_context(|| self.kubectl(&["describe", "pod", name]).unwrap_or_default())?;
         self.pod(name)
     }
 

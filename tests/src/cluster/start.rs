@@ -1,10 +1,10 @@
 //! From nothing to three Ready nodes with DNS.
 
 use crate::cluster::host::Host;
-use crate::cluster::images::{self, Archive, On};
+use crate::cluster::images;
 use crate::cluster::pki::{self, Authority, User};
 use crate::cluster::run::Run;
-use crate::cluster::{Cluster, Options, Topology, components, runtime, tools};
+use crate::cluster::{Cluster, Options, Topology, components, runtime, seed, tools};
 use crate::lab::Lab;
 use anyhow::{Context, Result, anyhow};
 use std::path::PathBuf;
@@ -14,6 +14,9 @@ use std::time::{Duration, Instant};
 
 /// A control plane takes 10 s alone on two cores; a busy machine gets more.
 const PATIENCE: Duration = Duration::from_secs(180);
+
+/// The authority's certificate in each node.
+const AUTHORITY: &str = "/etc/kubernetes/ca.crt";
 
 static NEXT: AtomicUsize = AtomicUsize::new(1);
 
@@ -59,31 +62,45 @@ impl Cluster {
         })
     }
 
-    fn bring_up(&mut self, archives: &[Archive], clock: &mut Clock) -> Result<()> {
+    fn bring_up(&mut self, archives: &[PathBuf], clock: &mut Clock) -> Result<()> {
         self.write_configuration()?;
         let cp = self.control_plane();
         cp.run_component(components::etcd())?;
         cp.run_component(components::api_server(&cp.node.addresses()[0]))?;
-        for host in &self.hosts {
-            host.run_component(components::containerd())?;
-        }
-        clock.stage("containerd and API server started");
-        in_parallel(&self.hosts, |host| import_all(host, archives))?;
-        clock.stage("images imported");
+        let seed = seed::ensure(
+            &self.run.cache,
+            self.options.containerd,
+            &self.hosts[1],
+            archives,
+        )?;
+        in_parallel(&self.hosts, |host| {
+            seed.lay(host)?;
+            host.run_component(components::containerd())
+        })?;
+        clock.stage("containerd started");
         self.await_api()?;
         clock.stage("API ready");
         cp.run_component(components::controller_manager())?;
         cp.run_component(components::scheduler())?;
         for host in &self.hosts {
             let is_cp = host.name == "cp";
-            host.run_component(components::kubelet(&host.name, &host.node.addresses()[0], is_cp))?;
+            host.run_component(components::kubelet(
+                &host.name,
+                &host.node.addresses()[0],
+                is_cp,
+            ))?;
             host.run_component(components::kube_proxy())?;
         }
         self.apply(include_str!("../../manifests/coredns.yaml"))?;
         self.await_nodes("told why they are not Ready", |cluster, node| {
             Ok(cluster.pod_cidr(node)?.is_some() && cluster.readiness(node)?.is_some())
         })?;
-        self.kubectl(&["label", "node", "cp", "node-role.kubernetes.io/control-plane="])?;
+        self.kubectl(&[
+            "label",
+            "node",
+            "cp",
+            "node-role.kubernetes.io/control-plane=",
+        ])?;
         clock.stage("nodes registered");
         self.before_network = self.reasons()?;
         self.install_network()?;
@@ -114,11 +131,17 @@ impl Cluster {
         })
     }
 
-    fn await_nodes(&self, what: &str, is_so: impl Fn(&Cluster, &str) -> Result<bool>) -> Result<()> {
+    fn await_nodes(
+        &self,
+        what: &str,
+        is_so: impl Fn(&Cluster, &str) -> Result<bool>,
+    ) -> Result<()> {
         for host in &self.hosts {
-            self.wait_for(&format!("node {} is {what}", host.name), PATIENCE, |cluster| {
-                is_so(cluster, &host.name)
-            })?;
+            self.wait_for(
+                &format!("node {} is {what}", host.name),
+                PATIENCE,
+                |cluster| is_so(cluster, &host.name),
+            )?;
         }
         Ok(())
     }
@@ -130,7 +153,11 @@ impl Cluster {
         std::fs::create_dir_all(&self.admin)?;
         std::fs::write(self.admin.join("ca.crt"), &authority.certificate)?;
         let admin = User::new("admin", "system:masters");
-        std::fs::write(self.kubeconfig(), pki::render_kubeconfig(&server, "ca.crt", &admin))?;
+        let certificate = self.admin.join("ca.crt").display().to_string();
+        std::fs::write(
+            self.kubeconfig(),
+            pki::render_kubeconfig(&server, &certificate, &admin),
+        )?;
         self.write_control_plane(&authority, &server, &users)?;
         for host in &self.hosts {
             let [v4, _] = host.node.addresses();
@@ -141,10 +168,19 @@ impl Cluster {
                 ("ca.crt", authority.certificate.clone()),
                 ("kubelet.crt", pair.certificate),
                 ("kubelet.key", pair.key),
-                ("kubelet.conf", pki::render_kubeconfig(&server, "ca.crt", &kubelet)),
-                ("kube-proxy.conf", pki::render_kubeconfig(&server, "ca.crt", &proxy)),
+                (
+                    "kubelet.conf",
+                    pki::render_kubeconfig(&server, AUTHORITY, &kubelet),
+                ),
+                (
+                    "kube-proxy.conf",
+                    pki::render_kubeconfig(&server, AUTHORITY, &proxy),
+                ),
                 ("kubelet.yaml", components::render_kubelet_config()),
-                ("containerd.toml", components::render_containerd_config(self.options.containerd)),
+                (
+                    "containerd.toml",
+                    components::render_containerd_config(self.options.containerd),
+                ),
                 (
                     "kube-proxy.yaml",
                     components::render_kube_proxy_config(self.options.kube_proxy, &host.name),
@@ -171,7 +207,12 @@ impl Cluster {
         users
     }
 
-    fn write_control_plane(&self, authority: &Authority, server: &str, users: &[User]) -> Result<()> {
+    fn write_control_plane(
+        &self,
+        authority: &Authority,
+        server: &str,
+        users: &[User],
+    ) -> Result<()> {
         let cp = self.control_plane();
         let [address, _] = cp.node.addresses();
         let hosts = [
@@ -188,7 +229,11 @@ impl Cluster {
         let admin = authority.issue("admin", Some("system:masters"), &[])?;
         let front_proxy = authority.issue("front-proxy", None, &[])?;
         let tokens = pki::service_account_key()?;
-        for (name, pair) in [("apiserver", &serving), ("admin", &admin), ("front-proxy", &front_proxy)] {
+        for (name, pair) in [
+            ("apiserver", &serving),
+            ("admin", &admin),
+            ("front-proxy", &front_proxy),
+        ] {
             cp.write_config(&format!("{name}.crt"), &pair.certificate)?;
             cp.write_config(&format!("{name}.key"), &pair.key)?;
         }
@@ -199,30 +244,12 @@ impl Cluster {
             ("controller-manager.conf", "system:kube-controller-manager"),
             ("scheduler.conf", "system:kube-scheduler"),
         ] {
-            cp.write_config(file, &pki::render_kubeconfig(server, "ca.crt", &User::new(name, "")))?;
+            cp.write_config(
+                file,
+                &pki::render_kubeconfig(server, AUTHORITY, &User::new(name, "")),
+            )?;
         }
         Ok(())
-    }
-}
-
-fn import_all(host: &Host, archives: &[Archive]) -> Result<()> {
-    host.await_path("/run/containerd/containerd.sock", Duration::from_secs(60))?;
-    let wanted = archives
-        .iter()
-        .filter(|archive| archive.on == On::All || host.name != "cp");
-    for archive in wanted {
-        host.import(&archive.path)?;
-    }
-    Ok(())
-}
-
-impl Host {
-    /// Loads an archive of the run's images into containerd, as `ctr images import` does for a user.
-    pub fn import(&self, archive: &std::path::Path) -> Result<()> {
-        let file = archive.file_name().context("an archive without a name")?;
-        let inside = format!("/opt/images/{}", file.to_string_lossy());
-        self.read(&["ctr", "-n", "k8s.io", "images", "import", &inside])
-            .map(drop)
     }
 }
 
@@ -235,7 +262,11 @@ pub(crate) fn in_parallel<T: Sync, R: Send>(
         let threads: Vec<_> = all.iter().map(|one| scope.spawn(|| work(one))).collect();
         threads
             .into_iter()
-            .map(|thread| thread.join().map_err(|_| anyhow!("a thread ended by a panic"))?)
+            .map(|thread| {
+                thread
+                    .join()
+                    .map_err(|_| anyhow!("a thread ended by a panic"))?
+            })
             .collect()
     })
 }

@@ -15,13 +15,18 @@ pub(crate) const TESTS: &[Test] = &[test(
 const SPECS: usize = 47;
 
 fn upstream_network_conformance_passes(cluster: &Cluster) -> Result<()> {
-    let verdict = cluster.run_upstream("conformance", CONFORMANCE, "", Duration::from_secs(1200))?;
+    let verdict =
+        cluster.run_upstream("conformance", CONFORMANCE, "", Duration::from_secs(1200))?;
     ensure!(
         verdict.failed.is_empty(),
         "{} passed; failed:\n{}",
         verdict.passed,
         verdict.failed.join("\n")
     );
-    ensure!(verdict.passed == SPECS, "{} specs ran, not {SPECS}", verdict.passed);
+    ensure!(
+        verdict.passed == SPECS,
+        "{} specs ran, not {SPECS}",
+        verdict.passed
+    );
     Ok(())
 }
