@@ -17,10 +17,10 @@ export SLASH32_CONTAINERD := $(CACHE)/containerd
 export SLASH32_E2E_CACHE := $(CACHE)/e2e
 export SLASH32_FLOOR := $(TARGET_DIR)/floor
 
-.PHONY: help deps deps-test build go-tools demo test e2e verify licences bench fmt clean
+.PHONY: help deps deps-test build go-tools k8s-tools demo test e2e verify licences bench fmt clean
 
 help: ## what there is
-	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  \1\t\2/' | expand -t16
+	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z0-9-]+):.*## (.*)/  \1\t\2/' | expand -t16
 
 deps: ## install what the demo needs
 	@scripts/install-deps.sh demo
@@ -36,6 +36,9 @@ demo: build ## the main job, shown; KEEP=1 leaves the lab up
 
 go-tools: deps-test ## cnitool and the libcni program
 	@scripts/build-go-tools.sh "$(GO_TOOLS)"
+
+k8s-tools: deps-test ## Kubernetes, etcd, CoreDNS, kind and Kubernetes' own tests: ten minutes where nothing is cached
+	@scripts/build-k8s-tools.sh "$(SLASH32_K8S_TOOLS)" cluster conformance kind
 
 test: build go-tools ## all tests, those on a real kernel included
 	@scripts/run-tests.sh
