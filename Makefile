@@ -13,9 +13,12 @@ export SLASH32_BIN_DIR := $(BIN)
 export SLASH32_REFERENCE_PLUGINS ?= /usr/lib/cni
 export SLASH32_GO_TOOLS := $(GO_TOOLS)
 export SLASH32_K8S_TOOLS := $(CACHE)/k8s-tools
+export SLASH32_CONTAINERD := $(CACHE)/containerd
+export SLASH32_E2E_CACHE := $(CACHE)/e2e
 export SLASH32_FLOOR := $(TARGET_DIR)/floor
 
-.PHONY: help deps deps-test build image manifests go-tools k8s-tools demo test verify licences bench fmt clean
+# Every target: none of them is a file.
+.PHONY: $(shell sed -nE 's/^([a-z0-9-]+):.*/\1/p' $(firstword $(MAKEFILE_LIST)))
 
 help: ## what there is
 	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z0-9-]+):.*## (.*)/  \1\t\2/' | expand -t16
@@ -46,6 +49,12 @@ k8s-tools: deps-test ## Kubernetes, etcd, CoreDNS, kind and Kubernetes' own test
 
 test: build go-tools ## all tests, those on a real kernel included
 	@scripts/run-tests.sh
+
+e2e: build ## the product on a real Kubernetes cluster of three nodes; E2E=part of a test's name
+	@scripts/install-deps.sh e2e
+	@scripts/build-k8s-tools.sh "$(SLASH32_K8S_TOOLS)" cluster conformance
+	@scripts/fetch-containerd.sh "$(SLASH32_CONTAINERD)"
+	@cargo run --quiet --locked -p slash32-tests --bin e2e -- $(E2E)
 
 verify: deps-test ## what CI asks of the text: format, lints, docs, licences
 	cargo fmt --all --check

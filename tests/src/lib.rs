@@ -16,6 +16,7 @@
 
 pub mod api_server;
 pub mod certificates;
+pub mod cluster;
 pub mod enter;
 pub mod http;
 pub mod judge;

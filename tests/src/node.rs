@@ -37,10 +37,14 @@ impl Node {
 
     /// The same for link 1 or 2.
     pub fn on_link(lab: &str, number: usize, link: usize) -> Result<Node> {
-        let name = format!("node{number}");
+        Node::named(lab, &format!("node{number}"), number, link)
+    }
+
+    /// The same with a name of its own.
+    pub fn named(lab: &str, name: &str, number: usize, link: usize) -> Result<Node> {
         Ok(Node {
             machine: Machine::new(&format!("{lab}-{name}"))?,
-            name,
+            name: name.into(),
             number,
             link,
         })
