@@ -7,12 +7,14 @@ cd "$(dirname "$0")/.."
 # program:package
 demo=(ip:iproute2 nft:nftables ping:iputils-ping cc:gcc musl-gcc:musl-tools unshare:util-linux mount:mount sysctl:procps)
 test=(conntrack:conntrack iptables:iptables strace:strace /usr/lib/cni/ptp:containernetworking-plugins python3:python3 tcpdump:tcpdump jq:jq iperf3:iperf3 python3:python3)
+kind=(dockerd:docker.io debootstrap:debootstrap jq:jq curl:curl pgrep:procps flock:util-linux)
 
 wanted=("${demo[@]}")
 case "${1:-demo}" in
   demo) ;;
   test) wanted+=("${test[@]}") ;;
-  *) echo "usage: $0 demo|test" >&2; exit 2 ;;
+  kind) wanted+=("${kind[@]}") ;;
+  *) echo "usage: $0 demo|test|kind" >&2; exit 2 ;;
 esac
 
 missing=()
@@ -28,6 +30,12 @@ if [ ${#missing[@]} -gt 0 ]; then
   fi
   command -v apt-get >/dev/null || { echo "$0: no apt-get here; install these yourself: ${missing[*]}" >&2; exit 1; }
   log=$(mktemp)
+  # Debian starts a daemon when it installs one; a docker daemon would change this machine's network.
+  if [ ! -e /usr/sbin/policy-rc.d ]; then
+    printf '#!/bin/sh\nexit 101\n' >/usr/sbin/policy-rc.d
+    chmod +x /usr/sbin/policy-rc.d
+    trap 'rm -f /usr/sbin/policy-rc.d' EXIT
+  fi
   { apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "${missing[@]}"; } >"$log" 2>&1 \
     || { cat "$log" >&2; exit 1; }
   rm -f "$log"
