@@ -15,7 +15,7 @@ export SLASH32_GO_TOOLS := $(GO_TOOLS)
 export SLASH32_K8S_TOOLS := $(CACHE)/k8s-tools
 export SLASH32_FLOOR := $(TARGET_DIR)/floor
 
-.PHONY: help deps deps-test build go-tools k8s-tools deps-kind demo test e2e-kind verify licences bench fmt clean
+.PHONY: help deps deps-test build image manifests go-tools k8s-tools deps-kind demo test e2e-kind verify licences bench fmt clean
 
 help: ## what there is
 	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z0-9-]+):.*## (.*)/  \1\t\2/' | expand -t16
@@ -28,6 +28,12 @@ deps-test: ## install what the tests and benches need
 
 build: deps ## the three binaries, static, optimised
 	@cargo build --quiet --locked --release --target $(TARGET) -p cni-plugin -p ipam -p node-agent
+
+image: build ## the image slash32/slash32-agent from these binaries, by docker
+	@scripts/build-image.sh "$(BIN)"
+
+manifests: ## manifests/slash32.yaml from manifests/base
+	@scripts/build-manifests.sh
 
 demo: build ## the main job, shown; KEEP=1 leaves the lab up
 	@cargo run --quiet --locked -p slash32-tests --bin demo
@@ -53,6 +59,7 @@ verify: deps-test ## what CI asks of the text: format, lints, docs, licences
 	cargo clippy --locked --workspace --all-targets -- -D warnings
 	RUSTDOCFLAGS="-D warnings" cargo doc --quiet --locked --workspace --no-deps
 	scripts/check-licences.sh
+	scripts/build-manifests.sh --check
 
 bench: build deps-test ## figures beside the reference plugins; ROUNDS=n
 	@cc -O2 -static -Wall -o "$(SLASH32_FLOOR)" tests/bench/floor.c

@@ -81,7 +81,7 @@ not_ready() {
 
 image_built() {
   if [ -n "${BINARIES:-}" ]; then
-    docker build --tag "$image" --target prebuilt --file ../../Dockerfile "$BINARIES"
+    ../../scripts/build-image.sh "$BINARIES" "$image"
   else
     docker build --tag "$image" ../..
   fi

@@ -19,6 +19,7 @@ mod nft;
 mod nodes;
 mod observe;
 mod pace;
+mod plugins;
 mod preflight;
 mod problem;
 mod reconcile;

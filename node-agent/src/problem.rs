@@ -33,10 +33,14 @@ pub(crate) enum ProblemKind {
     Sysctl,
     /// The state folder or the CNI folder cannot be read or written.
     State,
+    /// No plugin that works is in the runtime's folder, and ours cannot be put there.
+    PluginMissing,
+    /// A plugin works there, and cannot be replaced by ours.
+    PluginOutdated,
 }
 
 impl ProblemKind {
-    pub(crate) const ALL: [ProblemKind; 13] = [
+    pub(crate) const ALL: [ProblemKind; 15] = [
         Self::NodesFile,
         Self::Api,
         Self::OwnNode,
@@ -50,6 +54,8 @@ impl ProblemKind {
         Self::Nftables,
         Self::Sysctl,
         Self::State,
+        Self::PluginMissing,
+        Self::PluginOutdated,
     ];
 
     /// The label.
@@ -68,6 +74,8 @@ impl ProblemKind {
             Self::Nftables => "nftables",
             Self::Sysctl => "sysctl",
             Self::State => "state",
+            Self::PluginMissing => "plugin_missing",
+            Self::PluginOutdated => "plugin_outdated",
         }
     }
 
@@ -76,7 +84,12 @@ impl ProblemKind {
     pub(crate) fn blocks_ready(self) -> bool {
         matches!(
             self,
-            Self::OwnNode | Self::Kernel | Self::Nftables | Self::Sysctl | Self::State
+            Self::OwnNode
+                | Self::Kernel
+                | Self::Nftables
+                | Self::Sysctl
+                | Self::State
+                | Self::PluginMissing
         )
     }
 
@@ -98,12 +111,15 @@ impl ProblemKind {
             Self::Nftables => Some("NftablesFailed"),
             Self::Sysctl => Some("SysctlFailed"),
             Self::State => Some("StateFolderFailed"),
+            Self::PluginMissing => Some("PluginMissing"),
+            Self::PluginOutdated => Some("PluginOutdated"),
         }
     }
 
     /// True where trying again by the clock can help, without any event.
     pub(crate) fn is_retried(self) -> bool {
-        self.blocks_ready() && self != Self::OwnNode || self == Self::ForeignRoute
+        self.blocks_ready() && self != Self::OwnNode
+            || matches!(self, Self::ForeignRoute | Self::PluginOutdated)
     }
 }
 
@@ -212,6 +228,7 @@ mod tests {
             ProblemKind::ForeignRoute,
             ProblemKind::Record,
             ProblemKind::Api,
+            ProblemKind::PluginOutdated,
         ] {
             assert!(!kind.blocks_ready());
         }

@@ -132,12 +132,17 @@ impl Reconciler {
         let new_view = wakes.view.take();
         let view_changed = new_view.is_some_and(|answer| self.take_view(answer));
         let since = wakes.view_since.take().filter(|_| view_changed);
+        if full || !self.memory.plugins_looked_at {
+            self.ensure_plugins();
+        }
         let mut outcome = match self.view.clone() {
             Some(view) => self.pass_with(&view, &wakes, full, view_changed, start),
             // Nothing is decided, and so nothing deleted, before the first whole view.
             None => Outcome::default(),
         };
         outcome.problems.extend(self.source_problem.clone());
+        let plugin_problems = &self.memory.plugin_problems;
+        outcome.problems.extend(plugin_problems.iter().cloned());
         if self.view.is_none() && self.source_problem.is_none() {
             outcome.problems.push(self.no_view_yet());
         }

@@ -57,6 +57,9 @@ pub(crate) struct Settings {
     pub(crate) state_dir: PathBuf,
     pub(crate) cni_conf_dir: PathBuf,
     pub(crate) cni_conf_name: String,
+    /// Where plugins are installed; `None`: somebody else does that.
+    pub(crate) cni_bin_dir: Option<PathBuf>,
+    pub(crate) plugin_dir: PathBuf,
     pub(crate) network_name: String,
     pub(crate) cluster_cidrs: Vec<IpNetwork>,
     pub(crate) masquerade: Masquerade,
@@ -135,6 +138,12 @@ impl Settings {
             state_dir: absolute("stateDir", text(raw.state_dir, node_state::StateDir::DEFAULT))?,
             cni_conf_dir: absolute("cniConfDir", text(raw.cni_conf_dir, "/etc/cni/net.d"))?,
             cni_conf_name: parse_conf_name(text(raw.cni_conf_name, "10-slash32.conflist"))?,
+            cni_bin_dir: raw
+                .cni_bin_dir
+                .filter(|path| !path.is_empty())
+                .map(|path| absolute("cniBinDir", path))
+                .transpose()?,
+            plugin_dir: absolute("pluginDir", text(raw.plugin_dir, "/opt/slash32/bin"))?,
             network_name: parse_network_name(text(raw.network_name, "slash32"))?,
             cluster_cidrs: parse_cidrs("clusterCIDRs", raw.cluster_cidrs)?,
             masquerade: Masquerade {
@@ -203,6 +212,14 @@ impl Settings {
             ("stateDir", self.state_dir.display().to_string()),
             ("cniConfDir", self.cni_conf_dir.display().to_string()),
             ("cniConfName", self.cni_conf_name.clone()),
+            (
+                "cniBinDir",
+                self.cni_bin_dir
+                    .as_ref()
+                    .map(|path| path.display().to_string())
+                    .unwrap_or_default(),
+            ),
+            ("pluginDir", self.plugin_dir.display().to_string()),
             ("networkName", self.network_name.clone()),
             ("clusterCIDRs", list(&self.cluster_cidrs)),
             ("masquerade.enabled", self.masquerade.enabled.to_string()),

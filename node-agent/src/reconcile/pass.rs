@@ -38,6 +38,8 @@ pub(super) struct Memory {
     pub(super) slow_problems: Vec<Problem>,
     pub(super) table_problems: Vec<Problem>,
     pub(super) route_problems: Vec<Problem>,
+    pub(super) plugin_problems: Vec<Problem>,
+    pub(super) plugins_looked_at: bool,
     /// Why the wish is not that of the newest view: this node's own Node. The old wish stands.
     undecided: Option<Problem>,
     /// When the ways to peers may have moved, and are to be asked for again.

@@ -33,6 +33,12 @@ pub(crate) struct RawSettings {
     /// Name of our file in it [default: 10-slash32.conflist]
     #[arg(long, env = "SLASH32_CNI_CONF_NAME", value_name = "NAME")]
     pub(crate) cni_conf_name: Option<String>,
+    /// Where the runtime looks for plugins: ours are put there and kept up to date [default: not installed]
+    #[arg(long, env = "SLASH32_CNI_BIN_DIR", value_name = "PATH")]
+    pub(crate) cni_bin_dir: Option<String>,
+    /// Where the plugins to install are [default: /opt/slash32/bin]
+    #[arg(long, env = "SLASH32_PLUGIN_DIR", value_name = "PATH")]
+    pub(crate) plugin_dir: Option<String>,
     /// Name of the CNI network [default: slash32]
     #[arg(long, env = "SLASH32_NETWORK_NAME", value_name = "NAME")]
     pub(crate) network_name: Option<String>,
@@ -155,6 +161,8 @@ impl RawSettings {
             state_dir: self.state_dir.or(below.state_dir),
             cni_conf_dir: self.cni_conf_dir.or(below.cni_conf_dir),
             cni_conf_name: self.cni_conf_name.or(below.cni_conf_name),
+            cni_bin_dir: self.cni_bin_dir.or(below.cni_bin_dir),
+            plugin_dir: self.plugin_dir.or(below.plugin_dir),
             network_name: self.network_name.or(below.network_name),
             cluster_cidrs: self.cluster_cidrs.or(below.cluster_cidrs),
             masquerade: RawMasquerade {
