@@ -56,6 +56,13 @@ e2e: build ## the product on a real Kubernetes cluster of three nodes; E2E=part 
 	@scripts/fetch-containerd.sh "$(SLASH32_CONTAINERD)"
 	@cargo run --quiet --locked -p slash32-tests --bin e2e -- $(E2E)
 
+deps-kind: deps-test
+	@scripts/install-deps.sh kind
+	@scripts/build-k8s-tools.sh "$(SLASH32_K8S_TOOLS)" cluster kind
+
+e2e-kind: build deps-kind ## Slash32 in the real kind (manifests/kind/try.sh), with a node image made here; ARGS=up leaves it up
+	@scripts/e2e-kind.sh "$(CACHE)/kind" $(ARGS)
+
 verify: deps-test ## what CI asks of the text: format, lints, docs, licences
 	cargo fmt --all --check
 	cargo clippy --locked --workspace --all-targets -- -D warnings

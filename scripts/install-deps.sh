@@ -10,13 +10,15 @@ test=(conntrack:conntrack iptables:iptables strace:strace /usr/lib/cni/ptp:conta
 e2e=(busybox:busybox-static dig:bind9-dnsutils iperf:iperf nc.openbsd:netcat-openbsd curl:curl wget:wget conntrack:conntrack
   iptables:iptables ethtool:ethtool socat:socat dpkg-deb:dpkg /usr/lib/cni/ptp:containernetworking-plugins
   "/usr/lib/$(uname -m)-linux-gnu/libseccomp.so.2:libseccomp2")
+kind=(dockerd:docker.io debootstrap:debootstrap jq:jq curl:curl pgrep:procps flock:util-linux)
 
 wanted=("${demo[@]}")
 case "${1:-demo}" in
   demo) ;;
   test) wanted+=("${test[@]}") ;;
   e2e) wanted+=("${e2e[@]}") ;;
-  *) echo "usage: $0 demo|test|e2e" >&2; exit 2 ;;
+  kind) wanted+=("${kind[@]}") ;;
+  *) echo "usage: $0 demo|test|e2e|kind" >&2; exit 2 ;;
 esac
 
 missing=()
@@ -32,6 +34,12 @@ if [ ${#missing[@]} -gt 0 ]; then
   fi
   command -v apt-get >/dev/null || { echo "$0: no apt-get here; install these yourself: ${missing[*]}" >&2; exit 1; }
   log=$(mktemp)
+  # Debian starts a daemon when it installs one; a docker daemon would change this machine's network.
+  if [ ! -e /usr/sbin/policy-rc.d ]; then
+    printf '#!/bin/sh\nexit 101\n' >/usr/sbin/policy-rc.d
+    chmod +x /usr/sbin/policy-rc.d
+    trap 'rm -f /usr/sbin/policy-rc.d' EXIT
+  fi
   { apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "${missing[@]}"; } >"$log" 2>&1 \
     || { cat "$log" >&2; exit 1; }
   rm -f "$log"
