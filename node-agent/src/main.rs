@@ -1,7 +1,7 @@
 //! slash32-agent: the node agent of Slash32. This file is the table of contents; docs/ARCHITECTURE.md is the map.
 //!
 //! Source of Nodes -> `view` -> `desired` (pure) -> `observe` -> `diff` (pure) -> `apply`, in `reconcile`'s one thread.
-//! tokio stays in `run`, at the edge: signals and HTTP.
+//! tokio stays at the edge, in `run` and `kubernetes`: signals, HTTP, the API server.
 
 mod apply;
 mod cidr;
@@ -12,6 +12,7 @@ mod desired;
 mod diff;
 mod facts;
 mod http;
+mod kubernetes;
 mod leaks;
 mod logging;
 mod look;

@@ -1,6 +1,7 @@
 //! The settings, valid: what `RawSettings` becomes once every value has its type and its range. Everything behind this
 //! file may rely on them. An error names key, value and what is allowed.
 
+use axum::http::Uri;
 use ipnetwork::IpNetwork;
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -11,8 +12,8 @@ mod values;
 
 use raw::RawSettings;
 use values::{
-    absolute, error, non_empty, one_of, parse_bool, parse_cidrs, parse_conf_name, parse_duration,
-    parse_mtu, parse_network_name, parse_node_name,
+    absolute, error, non_empty, one_of, parse_api_server, parse_bool, parse_cidrs, parse_conf_name,
+    parse_duration, parse_mtu, parse_network_name, parse_node_name,
 };
 
 /// How pods get their MTU.
@@ -47,8 +48,12 @@ pub(crate) struct Masquerade {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Settings {
     pub(crate) node_name: String,
-    /// `None` only for commands that need no Nodes (`uninstall`).
+    /// The source of Nodes; without it the API server is.
     pub(crate) nodes_file: Option<PathBuf>,
+    /// How to reach the API server; without it by the pod's service account.
+    pub(crate) kubeconfig: Option<PathBuf>,
+    /// Instead of the URL that the kubeconfig or the pod's environment names.
+    pub(crate) api_server: Option<Uri>,
     pub(crate) state_dir: PathBuf,
     pub(crate) cni_conf_dir: PathBuf,
     pub(crate) cni_conf_name: String,
@@ -125,6 +130,8 @@ impl Settings {
         Ok(Settings {
             node_name: parse_node_name(raw.node_name, around)?,
             nodes_file: raw.nodes_file.map(|path| absolute("nodesFile", path)).transpose()?,
+            kubeconfig: raw.kubeconfig.map(|path| absolute("kubeconfig", path)).transpose()?,
+            api_server: raw.api_server.map(parse_api_server).transpose()?,
             state_dir: absolute("stateDir", text(raw.state_dir, node_state::StateDir::DEFAULT))?,
             cni_conf_dir: absolute("cniConfDir", text(raw.cni_conf_dir, "/etc/cni/net.d"))?,
             cni_conf_name: parse_conf_name(text(raw.cni_conf_name, "10-slash32.conflist"))?,
@@ -177,6 +184,20 @@ impl Settings {
                 self.nodes_file
                     .as_ref()
                     .map(|path| path.display().to_string())
+                    .unwrap_or_default(),
+            ),
+            (
+                "kubeconfig",
+                self.kubeconfig
+                    .as_ref()
+                    .map(|path| path.display().to_string())
+                    .unwrap_or_default(),
+            ),
+            (
+                "apiServer",
+                self.api_server
+                    .as_ref()
+                    .map(ToString::to_string)
                     .unwrap_or_default(),
             ),
             ("stateDir", self.state_dir.display().to_string()),

@@ -1,4 +1,5 @@
-//! What the reconcile thread publishes and the HTTP server shows: heartbeat, readiness, problems, metrics.
+//! What the reconcile thread publishes: heartbeat, readiness, problems, metrics. The HTTP server shows it, and the
+//! Kubernetes source writes it to this node's Node.
 
 use crate::metrics::{KindLabel, Metrics, to_i64};
 use crate::problem::Problem;
@@ -18,6 +19,8 @@ pub(crate) struct Shared {
     pub(crate) metrics: Metrics,
     started: Instant,
     status: Mutex<Status>,
+    /// Told when readiness or problems change. A value of tokio that needs no runtime on this side.
+    pub(crate) changed: tokio::sync::Notify,
 }
 
 #[derive(Debug)]
@@ -45,6 +48,7 @@ impl Shared {
             metrics: Metrics::new(),
             started: now,
             status: Mutex::new(status),
+            changed: tokio::sync::Notify::new(),
         }
     }
 
@@ -57,6 +61,9 @@ impl Shared {
     pub(crate) fn publish(&self, converged: bool, problems: Vec<Problem>) {
         self.metrics.set_problems(&problems);
         let mut status = self.lock();
+        if (converged && !status.ready) || status.problems != problems {
+            self.changed.notify_one();
+        }
         status.ready |= converged;
         status.waiting_for = problems
             .iter()
@@ -68,6 +75,12 @@ impl Shared {
             );
         status.problems = problems;
         self.metrics.ready.set(to_i64(usize::from(status.ready)));
+    }
+
+    /// Whether a whole pass has converged, and what stands against it.
+    pub(crate) fn standing(&self) -> (bool, Vec<Problem>) {
+        let status = self.lock();
+        (status.ready, status.problems.clone())
     }
 
     /// For /healthz: (alive, text).

@@ -22,7 +22,7 @@ pub(super) fn compute_peer(node: &NodeView, facts: &Facts, desired: &mut Desired
             Ok(route) => {
                 desired.routes.insert(route.key.clone(), route);
             }
-            Err(problem) => desired.problems.push(problem),
+            Err(problem) => desired.problems.push(problem.about(&node.name)),
         }
     }
 }
