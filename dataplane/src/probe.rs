@@ -141,9 +141,9 @@ impl Underway {
 
     fn send(&mut self, sequence: u16) {
         let packet = echo(self.probe, self.id, sequence);
-        match self.socket.write(&packet) {
-            Ok(_) => {}
-            Err(error) => self.take_error(&error),
+        // A datagram: all of it or nothing.
+        if let Err(error) = self.socket.write_all(&packet) {
+            self.take_error(&error);
         }
     }
 

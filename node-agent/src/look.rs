@@ -33,6 +33,7 @@ use conflist::ConflistLook;
 pub(crate) use nodes::NodesSource;
 
 /// This node at one moment.
+#[allow(dead_code, reason = "for doctor, explain and bundle")]
 #[derive(Debug, Clone)]
 pub(crate) struct Look {
     /// Milliseconds since the epoch.
@@ -65,6 +66,7 @@ pub(crate) struct Look {
 /// How many of the last operations are kept.
 pub(crate) const OPERATIONS: usize = 1000;
 
+#[allow(dead_code, reason = "for doctor, explain and bundle")]
 impl Look {
     /// Everything, once. Only a kernel that shows no links at all is an error.
     pub(crate) fn take(settings: &Settings) -> anyhow::Result<Look> {

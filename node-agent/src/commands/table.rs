@@ -3,6 +3,7 @@
 use super::paint::Paint;
 
 /// How a cell is painted.
+#[allow(dead_code, reason = "for doctor, explain and bundle")]
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Tone {
     Plain,

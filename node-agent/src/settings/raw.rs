@@ -86,7 +86,7 @@ pub(crate) struct RawSettings {
         value_name = "auto|on|off"
     )]
     pub(crate) vxlan_checksum_offload: Option<String>,
-    /// Address of /healthz, /readyz and /metrics; empty turns them off [default: 127.0.0.1:9532]
+    /// Address of /healthz, /readyz, /status and /metrics; empty turns them off [default: 127.0.0.1:9532]
     #[arg(long, env = "SLASH32_LISTEN", value_name = "ADDRESS:PORT")]
     pub(crate) listen: Option<String>,
     /// auto (text on a terminal, json otherwise), text or json [default: auto]
