@@ -11,7 +11,7 @@ use dataplane::error::KernelError;
 use dataplane::link::LinkInfo;
 use dataplane::names::{ADDRESS_LABEL, IPIP_LINK, TUNNEL_ALIAS, VXLAN_LINK};
 use dataplane::netlink::Netlink;
-use dataplane::tunnel::{TunnelInfo, TunnelKind, ensure_tx_checksum};
+use dataplane::tunnel::{EntryOp, TunnelInfo, TunnelKind, ensure_tx_checksum};
 use std::net::IpAddr;
 
 /// The first kernel that computes the checksum of an encapsulated packet right when its outer header is translated too
@@ -51,20 +51,54 @@ pub(crate) fn ensure_tunnel(
             Err(error) => done.problems.push(refused(error)),
         }
     }
-    ensure_addresses(netlink, &link, wanted, &mut done).map_err(refused)?;
-    let there = netlink.list_entries(link.index).map_err(refused)?;
-    let ops = match wanted.spec.kind {
-        // An IPIP device has no neighbours; what others may have put there is theirs.
-        TunnelKind::Ipip { .. } => Vec::new(),
-        TunnelKind::Vxlan { .. } => diff_entries(&wanted.entries, &there),
+    add_addresses(netlink, &link, wanted, &mut done).map_err(refused)?;
+    apply_entries(netlink, &link, wanted, Half::Missing, &mut done).map_err(refused)?;
+    Ok(done)
+}
+
+/// What is too much on the device goes, once no route needs it any more: a route to a peer that is direct from now on
+/// has to have moved before the peer's entries go.
+pub(crate) fn sweep_tunnel(
+    netlink: &mut Netlink,
+    wanted: &Tunnel,
+) -> Result<TunnelChanges, Problem> {
+    let mut done = TunnelChanges::default();
+    let Some(link) = netlink.find_link(&wanted.spec.name).map_err(refused)? else {
+        return Ok(done);
     };
+    remove_addresses(netlink, &link, wanted, &mut done).map_err(refused)?;
+    apply_entries(netlink, &link, wanted, Half::TooMuch, &mut done).map_err(refused)?;
+    Ok(done)
+}
+
+/// Which steps.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Half {
+    Missing,
+    TooMuch,
+}
+
+fn apply_entries(
+    netlink: &mut Netlink,
+    link: &LinkInfo,
+    wanted: &Tunnel,
+    half: Half,
+    done: &mut TunnelChanges,
+) -> Result<(), KernelError> {
+    // An IPIP device has no neighbours; what others may have put there is theirs.
+    if matches!(wanted.spec.kind, TunnelKind::Ipip { .. }) {
+        return Ok(());
+    }
+    let there = netlink.list_entries(link.index)?;
+    let mut ops = diff_entries(&wanted.entries, &there);
+    ops.retain(|op| matches!(op, EntryOp::Set(_)) == (half == Half::Missing));
     for result in netlink.apply_entries(link.index, &ops) {
         match result {
             Ok(()) => done.changes += 1,
             Err(error) => done.problems.push(refused(error)),
         }
     }
-    Ok(done)
+    Ok(())
 }
 
 /// Found or made; true where it was made. A device of ours that differs in what cannot be changed is made anew.
@@ -148,14 +182,13 @@ fn advice(kind: &TunnelKind) -> &'static str {
 
 // ===== addresses =====
 
-fn ensure_addresses(
+fn add_addresses(
     netlink: &mut Netlink,
     link: &LinkInfo,
     wanted: &Tunnel,
     done: &mut TunnelChanges,
 ) -> Result<(), KernelError> {
-    let all = netlink.list_addresses()?;
-    let there: Vec<&AddressInfo> = all.iter().filter(|info| info.index == link.index).collect();
+    let there = addresses_of(netlink, link)?;
     for address in &wanted.addresses {
         if there.iter().all(|info| info.address.ip() != *address) {
             let label = format!("{}{ADDRESS_LABEL}", link.name);
@@ -163,13 +196,29 @@ fn ensure_addresses(
             done.changes += 1;
         }
     }
-    for address in there.iter().filter(|info| is_our_address(info, link)) {
-        if !wanted.addresses.contains(&address.address.ip()) {
-            netlink.remove_address(link.index, address.address.ip())?;
+    Ok(())
+}
+
+fn remove_addresses(
+    netlink: &mut Netlink,
+    link: &LinkInfo,
+    wanted: &Tunnel,
+    done: &mut TunnelChanges,
+) -> Result<(), KernelError> {
+    let there = addresses_of(netlink, link)?;
+    for info in there.iter().filter(|info| is_our_address(info, link)) {
+        if !wanted.addresses.contains(&info.address.ip()) {
+            netlink.remove_address(link.index, info.address.ip())?;
             done.changes += 1;
         }
     }
     Ok(())
+}
+
+fn addresses_of(netlink: &mut Netlink, link: &LinkInfo) -> Result<Vec<AddressInfo>, KernelError> {
+    let mut all = netlink.list_addresses()?;
+    all.retain(|info| info.index == link.index);
+    Ok(all)
 }
 
 /// On a device that we made: all but link-local ones. On another: those with our label.
@@ -218,10 +267,8 @@ pub(crate) fn remove_other_tunnels(
 /// `tunl0` belongs to the kernel's module and cannot be deleted: our addresses go, and where nobody else has one on it, it
 /// is set down. Untouched where none of ours is there.
 fn release_fallback(netlink: &mut Netlink, link: &LinkInfo) -> Result<Vec<String>, KernelError> {
-    let all = netlink.list_addresses()?;
-    let (ours, foreign): (Vec<&AddressInfo>, Vec<&AddressInfo>) = all
-        .iter()
-        .filter(|info| info.index == link.index)
+    let (ours, foreign): (Vec<AddressInfo>, Vec<AddressInfo>) = addresses_of(netlink, link)?
+        .into_iter()
         .partition(|info| is_our_address(info, link));
     let mut removed = Vec::new();
     for address in &ours {

@@ -128,7 +128,9 @@ impl Step<'_> {
         view_changed: bool,
     ) -> Result<(), Problem> {
         let first = self.node.memory.desired.is_none();
-        if wakes.routes && !first {
+        // Not before a tunnel that somebody set down is up again.
+        let tunnel_first = wakes.links && self.node.memory.tunnel_link().is_some();
+        if wakes.routes && !first && !tunnel_first {
             self.sync_routes(true)?;
         }
         let changed = self.refresh(view, wakes, full || first, view_changed)?;
@@ -136,11 +138,15 @@ impl Step<'_> {
         if slow {
             self.ensure_sysctls();
         }
-        if (slow || changed || wakes.links || wakes.entries) && self.sync_tunnel(!changed) {
+        let tunnel = slow || changed || wakes.links || wakes.entries;
+        if tunnel && self.sync_tunnel(!changed) {
             self.look_again(view)?;
         }
         if slow || changed || wakes.links {
             self.sync_routes(!changed)?;
+        }
+        if tunnel {
+            self.sweep_tunnel(!changed);
         }
         if slow || changed || wakes.links || wakes.table {
             self.sync_table();

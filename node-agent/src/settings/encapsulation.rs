@@ -205,7 +205,8 @@ mod tests {
         );
         assert_eq!((default.vxlan_port, default.vxlan_vni), (4789, 3232));
         assert_eq!(default.ipip_device, "tunl0");
-        let refused: [(fn(&mut RawSettings), &str); 6] = [
+        type Change = fn(&mut RawSettings);
+        let refused: [(Change, &str); 6] = [
             (
                 |raw| raw.encapsulation = Some("gre".into()),
                 "encapsulation",
