@@ -14,9 +14,14 @@
 //! # drop(agents);
 //! ```
 
+pub mod bytewise;
+pub mod cpu;
+pub mod crowd;
 pub mod enter;
+pub mod fault_sweep;
 pub mod http;
 pub mod judge;
+pub mod kill;
 pub mod lab;
 pub mod libcni;
 pub mod machine;
@@ -24,6 +29,8 @@ pub mod node;
 pub mod nodes_file;
 pub mod pod;
 pub mod programs;
+pub mod random;
+pub mod reboot;
 pub mod site;
 pub mod strace;
 pub mod suite;
