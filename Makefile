@@ -63,6 +63,9 @@ deps-kind: deps-test
 e2e-kind: build deps-kind ## Slash32 in the real kind (manifests/kind/try.sh), with a node image made here; ARGS=up leaves it up
 	@scripts/e2e-kind.sh "$(CACHE)/kind" $(ARGS)
 
+torture: build deps-test ## kills, faults, fights, attacks; SEED=n repeats a run
+	@cargo run --quiet --locked -p slash32-tests --bin torture
+
 verify: deps-test ## what CI asks of the text: format, lints, docs, licences
 	cargo fmt --all --check
 	cargo clippy --locked --workspace --all-targets -- -D warnings
