@@ -15,9 +15,9 @@
 //! ```
 
 pub mod api_server;
+pub mod bytewise;
 pub mod certificates;
 pub mod cluster;
-pub mod bytewise;
 pub mod cpu;
 pub mod crowd;
 pub mod enter;
