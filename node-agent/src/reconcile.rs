@@ -19,6 +19,7 @@ mod pass;
 mod routes;
 mod slow;
 mod table;
+mod tunnels;
 
 /// The heartbeat, also of an idle thread.
 const HEARTBEAT: Duration = Duration::from_secs(10);
@@ -94,6 +95,7 @@ impl Reconciler {
             }
             self.shared.metrics.netlink_overruns.inc_by(wakes.overruns);
             let outcome = self.pass(wakes, full, start);
+            waker.watch_tunnel(self.memory.tunnel_link());
             let end = Instant::now();
             if full {
                 resync_at = end + self.settings.resync_interval;
@@ -134,12 +136,17 @@ impl Reconciler {
         let new_view = wakes.view.take();
         let view_changed = new_view.is_some_and(|answer| self.take_view(answer));
         let since = wakes.view_since.take().filter(|_| view_changed);
+        if full || !self.memory.plugins_looked_at {
+            self.ensure_plugins();
+        }
         let mut outcome = match self.view.clone() {
             Some(view) => self.pass_with(&view, &wakes, full, view_changed, start),
             // Nothing is decided, and so nothing deleted, before the first whole view.
             None => Outcome::default(),
         };
         outcome.problems.extend(self.source_problem.clone());
+        let plugin_problems = &self.memory.plugin_problems;
+        outcome.problems.extend(plugin_problems.iter().cloned());
         let patience_is_over = start >= self.started + FIRST_VIEW;
         if self.view.is_none() && self.source_problem.is_none() && patience_is_over {
             outcome.problems.push(self.no_view_yet());
@@ -191,6 +198,7 @@ impl Reconciler {
                 if changed {
                     tracing::info!(nodes = view.nodes.len(), "a new view of the cluster");
                 }
+                self.shared.set_view(view.clone());
                 self.view = Some(view);
                 changed
             }

@@ -16,6 +16,7 @@
 
 pub mod api_server;
 pub mod certificates;
+pub mod cluster;
 pub mod enter;
 pub mod http;
 pub mod judge;
@@ -30,4 +31,5 @@ pub mod site;
 pub mod strace;
 pub mod suite;
 pub mod traffic;
+pub mod tunnels;
 pub mod wait;
