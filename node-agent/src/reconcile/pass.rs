@@ -183,12 +183,12 @@ impl Step<'_> {
                 .ways_due
                 .get_or_insert(last + WAYS_INTERVAL);
         }
-        let ways_due = full || view_changed || self.node.memory.is_due(self.now);
-        if !(ways_due || wakes.links || wakes.table) {
+        let ways_due = full || self.node.memory.is_due(self.now);
+        if !(ways_due || view_changed || wakes.links || wakes.table) {
             return Ok(false);
         }
         self.read_records();
-        if !(ways_due || wakes.links) {
+        if !(ways_due || view_changed || wakes.links) {
             return Ok(false);
         }
         let mut facts = observe_links(&mut self.kernel.netlink).map_err(kernel_problem)?;
@@ -197,8 +197,18 @@ impl Step<'_> {
             .as_ref()
             .filter(|old| !ways_due && old.same_underlay(&facts))
         {
-            Some(old) => facts.ways.clone_from(&old.ways),
-            None => self.ask_ways(view, &mut facts)?,
+            // One Node more in thousands is one question more.
+            Some(old) => {
+                facts.ways.clone_from(&old.ways);
+                if view_changed {
+                    self.ask_new_ways(view, &mut facts)?;
+                }
+            }
+            None => {
+                self.ask_new_ways(view, &mut facts)?;
+                self.node.memory.ways_due = None;
+                self.node.memory.ways_asked = Some(self.now);
+            }
         }
         // Links of pods decide nothing about Nodes.
         let same = !view_changed
@@ -235,12 +245,9 @@ impl Step<'_> {
         Ok(())
     }
 
-    fn ask_ways(&mut self, view: &ClusterView, facts: &mut Facts) -> Result<(), Problem> {
+    fn ask_new_ways(&mut self, view: &ClusterView, facts: &mut Facts) -> Result<(), Problem> {
         let peers = peer_addresses(&self.node.settings, view);
-        observe_ways(&mut self.kernel.netlink, facts, &peers).map_err(kernel_problem)?;
-        self.node.memory.ways_due = None;
-        self.node.memory.ways_asked = Some(self.now);
-        Ok(())
+        observe_ways(&mut self.kernel.netlink, facts, &peers).map_err(kernel_problem)
     }
 
     fn read_records(&mut self) {

@@ -46,7 +46,7 @@ pub(crate) fn run(bench: &Bench) -> Result<()> {
     std::fs::write(format!("{ACCOUNT}/namespace"), "kube-system")?;
     std::fs::write(format!("{ACCOUNT}/token"), api.token("slash32-agent")?)?;
     println!(
-        "\nAgent, API server     all routes after ms   RSS at rest KiB   peak KiB   new Node to route ms (median, max of {NEWCOMERS})   of it in the agent ms   CPU at {HEARTBEATS} heartbeats/s"
+        "\nAgent, API server     all routes after ms   RSS at rest KiB   peak KiB   new Node to route ms (median, max of {NEWCOMERS})   of it in the agent ms   CPU of a change ms   CPU at {HEARTBEATS} heartbeats/s"
     );
     let mut made = 0;
     for nodes in [3, 5000] {
@@ -72,15 +72,20 @@ fn measure(bench: &Bench, api: &ApiServer, nodes: usize) -> Result<()> {
     let synced = started.elapsed();
     std::thread::sleep(REST);
     let (rss, peak) = (agent.memory_kib("VmRSS:")?, agent.memory_kib("VmHWM:")?);
+    let (before, cpu_before) = (sum_of_agent()?, agent.cpu()?);
     let newcomers = measure_newcomers(api, nodes)?;
+    let after = sum_of_agent()?;
+    // Each comes and goes.
+    let cpu_of_change = (agent.cpu()? - cpu_before) / (2 * NEWCOMERS as u32);
+    let inside = (after.0 - before.0) / (after.1 - before.1) * 1e3;
     let worst = newcomers.iter().max().copied().unwrap_or_default();
-    let inside = mean_of_agent()?;
     let cpu = measure_heartbeats(api, &agent, nodes)?;
     println!(
-        "{nodes:>6} nodes {:>20.1} {rss:>17} {peak:>10} {:>24.2} {:>8.2} {inside:>35.2} {:>19.1} %",
+        "{nodes:>6} nodes {:>20.1} {rss:>17} {peak:>10} {:>24.2} {:>8.2} {inside:>24.2} {:>20.2} {:>17.1} %",
         ms(synced),
         ms(summarize(newcomers).median),
         ms(worst),
+        ms(cpu_of_change),
         cpu * 100.0
     );
     Ok(())
@@ -111,8 +116,8 @@ fn wait_until_routes_are(count: usize) -> Result<()> {
     .map(drop)
 }
 
-/// The mean of slash32_view_to_kernel_seconds: from the event's arrival to the end of its pass.
-fn mean_of_agent() -> Result<f64> {
+/// Sum (in seconds) and count of slash32_view_to_kernel_seconds: from an event's arrival to the end of its pass.
+fn sum_of_agent() -> Result<(f64, f64)> {
     let output = std::process::Command::new("curl")
         .args(["-s", "http://127.0.0.1:9533/metrics"])
         .output()?;
@@ -124,7 +129,7 @@ fn mean_of_agent() -> Result<f64> {
         let value = line.and_then(|line| line.rsplit(' ').next()?.parse().ok());
         value.with_context(|| format!("no {name} in the agent's metrics"))
     };
-    Ok(value("sum")? / value("count")? * 1e3)
+    Ok((value("sum")?, value("count")?))
 }
 
 /// The share of one core that the agent takes while kubelets report.
