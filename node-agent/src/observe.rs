@@ -5,6 +5,7 @@
 use crate::facts::Facts;
 use crate::problem::{Problem, ProblemKind};
 use dataplane::error::Result;
+use dataplane::names::ADDRESS_LABEL;
 use dataplane::netlink::Netlink;
 use node_state::StateDir;
 use node_state::record::AttachmentRecord;
@@ -23,9 +24,13 @@ const UNREACHABLE_ERRNOS: [i32; 4] = [
 pub(crate) fn observe_links(netlink: &mut Netlink) -> Result<Facts> {
     let links = netlink.list_links()?;
     let addresses = netlink.list_addresses()?;
+    let ours = |label: &str| label.ends_with(ADDRESS_LABEL);
     Ok(Facts::new(
         links,
-        addresses.into_iter().map(|info| (info.index, info.address)),
+        addresses
+            .into_iter()
+            .filter(|info| !info.label.as_deref().is_some_and(ours))
+            .map(|info| (info.index, info.address)),
     ))
 }
 

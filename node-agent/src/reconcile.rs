@@ -19,6 +19,7 @@ mod pass;
 mod routes;
 mod slow;
 mod table;
+mod tunnels;
 
 /// The heartbeat, also of an idle thread.
 const HEARTBEAT: Duration = Duration::from_secs(10);
@@ -92,6 +93,7 @@ impl Reconciler {
             }
             self.shared.metrics.netlink_overruns.inc_by(wakes.overruns);
             let outcome = self.pass(wakes, full, start);
+            waker.watch_tunnel(self.memory.tunnel_link());
             let end = Instant::now();
             if full {
                 resync_at = end + self.settings.resync_interval;
@@ -193,6 +195,7 @@ impl Reconciler {
                 if changed {
                     tracing::info!(nodes = view.nodes.len(), "a new view of the cluster");
                 }
+                self.shared.set_view(view.clone());
                 self.view = Some(view);
                 changed
             }

@@ -40,6 +40,20 @@ pub(crate) fn ensure_sysctls(
     problems
 }
 
+/// A tunnel's device that filters by the reverse path must do so loosely: what a node itself sends through it has that
+/// node's address, to which the way back leads through another link. The kernel takes the larger of this and `all`.
+pub(crate) fn ensure_tunnel_sysctls(root: &Path, device: &str) -> Vec<Problem> {
+    let key = |link: &str| format!("net/ipv4/conf/{link}/rp_filter");
+    let strict = |link| read_sysctl(root, &key(link)).is_ok_and(|value| value == "1");
+    if !(strict("all") || strict(device)) {
+        return Vec::new();
+    }
+    match ensure_sysctl(root, &key(device), "2") {
+        Ok(_) => Vec::new(),
+        Err(error) => vec![complaint(&error)],
+    }
+}
+
 fn accept_ra(link: &str) -> String {
     // A VLAN's name may hold a dot; '/' separates, and no link's name holds one.
     format!("net/ipv6/conf/{link}/accept_ra")

@@ -28,4 +28,5 @@ pub mod site;
 pub mod strace;
 pub mod suite;
 pub mod traffic;
+pub mod tunnels;
 pub mod wait;

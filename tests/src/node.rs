@@ -173,7 +173,7 @@ impl Node {
             let text = self
                 .machine
                 .read(&["ip", family, "route", "show", "proto", "32"])?;
-            for line in text.lines().filter(|line| !line.contains("dev s32")) {
+            for line in text.lines().filter(|line| !is_to_pod(line)) {
                 routes.push_str(line.trim());
                 routes.push('\n');
             }
@@ -292,6 +292,7 @@ impl Node {
             .read(&["ip", "-o", "link"])?
             .lines()
             .filter(|line| line.contains(": s32") || line.contains(": b32"))
+            .filter(|line| !line.contains(": s32vxlan:"))
             .map(|line| format!("link {line}"))
             .collect();
         for family in ["-4", "-6"] {
@@ -301,7 +302,7 @@ impl Node {
             found.extend(
                 routes
                     .lines()
-                    .filter(|line| line.contains("dev s32"))
+                    .filter(|line| is_to_pod(line))
                     .map(|line| format!("route {line}")),
             );
         }
@@ -345,4 +346,9 @@ impl Node {
             left => bail!("left on {}:\n{}", self.name, left.join("\n")),
         }
     }
+}
+
+/// A line of `ip route` that leads to a pod's link, and not into the tunnel.
+fn is_to_pod(line: &str) -> bool {
+    line.contains("dev s32") && !line.contains("dev s32vxlan")
 }

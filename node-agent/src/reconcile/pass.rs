@@ -40,6 +40,7 @@ pub(super) struct Memory {
     pub(super) route_problems: Vec<Problem>,
     pub(super) plugin_problems: Vec<Problem>,
     pub(super) plugins_looked_at: bool,
+    pub(super) tunnel_problems: Vec<Problem>,
     /// Why the wish is not that of the newest view: this node's own Node. The old wish stands.
     undecided: Option<Problem>,
     /// When the ways to peers may have moved, and are to be asked for again.
@@ -51,6 +52,12 @@ impl Memory {
     /// The next moment at which the memory itself asks for a pass.
     pub(super) fn due_at(&self) -> Option<Instant> {
         self.ways_due
+    }
+
+    /// Index of the tunnel's link, where there is one.
+    pub(super) fn tunnel_link(&self) -> Option<u32> {
+        let tunnel = self.desired.as_ref()?.tunnel.as_ref()?;
+        self.facts.as_ref()?.find_link(&tunnel.spec.name)
     }
 
     pub(super) fn is_due(&self, now: Instant) -> bool {
@@ -129,6 +136,9 @@ impl Step<'_> {
         if slow {
             self.ensure_sysctls();
         }
+        if (slow || changed || wakes.links || wakes.entries) && self.sync_tunnel(!changed) {
+            self.look_again(view)?;
+        }
         if slow || changed || wakes.links {
             self.sync_routes(!changed)?;
         }
@@ -136,6 +146,7 @@ impl Step<'_> {
             self.sync_table();
         }
         if slow {
+            self.remove_other_tunnels()?;
             self.collect_leaks();
             self.measure();
         }
@@ -144,6 +155,7 @@ impl Step<'_> {
         let standing = standing
             .chain(&memory.table_problems)
             .chain(&memory.route_problems)
+            .chain(&memory.tunnel_problems)
             .chain(&memory.undecided);
         let standing = standing.chain(memory.desired.iter().flat_map(|desired| &desired.problems));
         self.outcome.problems.extend(standing.cloned());
@@ -203,8 +215,22 @@ impl Step<'_> {
         }
     }
 
+    /// The same wish once more, now that the tunnel's device has an index.
+    fn look_again(&mut self, view: &ClusterView) -> Result<(), Problem> {
+        let mut facts = observe_links(&mut self.kernel.netlink).map_err(kernel_problem)?;
+        let memory = &mut self.node.memory;
+        if let Some(old) = memory.facts.take() {
+            facts.ways = old.ways;
+        }
+        let facts = memory.facts.insert(facts);
+        if let Ok(desired) = compute_desired(&self.node.settings, view, facts) {
+            memory.desired = Some(desired);
+        }
+        Ok(())
+    }
+
     fn ask_ways(&mut self, view: &ClusterView, facts: &mut Facts) -> Result<(), Problem> {
-        let peers = peer_addresses(view, &self.node.settings.node_name);
+        let peers = peer_addresses(&self.node.settings, view);
         observe_ways(&mut self.kernel.netlink, facts, &peers).map_err(kernel_problem)?;
         self.node.memory.ways_due = None;
         self.node.memory.ways_asked = Some(self.now);

@@ -7,7 +7,7 @@ use crate::metrics::{KindLabel, StateLabel, to_i64};
 use crate::observe::observe_records;
 use crate::plugins::ensure_plugins;
 use crate::problem::{Problem, ProblemKind};
-use crate::sysctls::ensure_sysctls;
+use crate::sysctls::{ensure_sysctls, ensure_tunnel_sysctls};
 use ipam::{Holder, Ipam, IpamConfig};
 
 impl Reconciler {
@@ -31,6 +31,12 @@ impl Step<'_> {
         let root = &node.settings.proc_sys;
         node.memory.slow_problems =
             ensure_sysctls(root, &mut self.kernel.netlink, facts, desired.has_ipv6());
+        // Before the tunnel is made there is nothing to set; making it sets it.
+        let tunnel = desired.tunnel.as_ref().map(|tunnel| &*tunnel.spec.name);
+        if let Some(name) = tunnel.filter(|name| facts.find_link(name).is_some()) {
+            let problems = ensure_tunnel_sysctls(root, name);
+            node.memory.slow_problems.extend(problems);
+        }
     }
 
     pub(super) fn collect_leaks(&mut self) {

@@ -49,6 +49,8 @@ fn three_nodes() -> TableModel {
             "2001:db8::2",
             "2001:db8::3",
         ]),
+        tunnel: None,
+        tunnel_peers: Vec::new(),
         ports: BTreeMap::from([
             port(None, 6, 8080, "10.244.0.5", 80),
             port(None, 17, 53, "10.244.0.6", 5353),
@@ -95,6 +97,8 @@ fn ipv4_alone_without_masquerade_and_anti_spoofing_is_the_golden_one() {
         anti_spoofing: false,
         masquerade: false,
         cluster: cidrs(&["10.244.0.0/16", "192.0.2.1"]),
+        tunnel: None,
+        tunnel_peers: Vec::new(),
         ports: BTreeMap::from([port(None, 6, 80, "10.244.0.2", 8080)]),
     };
     compare("ipv4-only.nft", &render_table(&model));
