@@ -54,7 +54,7 @@ verify: deps-test ## what CI asks of the text: format, lints, docs, licences
 	scripts/check-licences.sh
 	scripts/build-manifests.sh --check
 
-bench: build deps-test ## figures beside the reference plugins; ROUNDS=n
+bench: build deps-test ## figures beside the reference plugins; ROUNDS=n, ONLY=plugins|host-ports|agent|api
 	@cc -O2 -static -Wall -o "$(SLASH32_FLOOR)" tests/bench/floor.c
 	@cargo run --quiet --locked --release -p slash32-tests --bin bench
 

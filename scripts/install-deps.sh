@@ -6,7 +6,7 @@ cd "$(dirname "$0")/.."
 
 # program:package
 demo=(ip:iproute2 nft:nftables ping:iputils-ping cc:gcc musl-gcc:musl-tools unshare:util-linux mount:mount sysctl:procps)
-test=(conntrack:conntrack iptables:iptables strace:strace /usr/lib/cni/ptp:containernetworking-plugins python3:python3 tcpdump:tcpdump jq:jq iperf3:iperf3 python3:python3)
+test=(conntrack:conntrack iptables:iptables strace:strace /usr/lib/cni/ptp:containernetworking-plugins python3:python3 tcpdump:tcpdump jq:jq iperf3:iperf3 openssl:openssl python3:python3)
 
 wanted=("${demo[@]}")
 case "${1:-demo}" in

@@ -114,6 +114,7 @@ impl ProblemKind {
             Self::HostPortConflict => Some("HostPortConflict"),
             Self::Kernel => Some("KernelRefused"),
             Self::Nftables => Some("NftablesFailed"),
+            Self::Tunnel => Some("TunnelFailed"),
             Self::Sysctl => Some("SysctlFailed"),
             Self::State => Some("StateFolderFailed"),
             Self::PluginMissing => Some("PluginMissing"),

@@ -56,6 +56,7 @@ pub(crate) struct Reconciler {
     settings: Arc<Settings>,
     state: StateDir,
     shared: Arc<Shared>,
+    started: Instant,
     view: Option<Arc<ClusterView>>,
     /// The newest answer of the source, where it was a refusal.
     source_problem: Option<Problem>,
@@ -69,6 +70,7 @@ impl Reconciler {
             settings,
             state,
             shared,
+            started: Instant::now(),
             view: None,
             source_problem: None,
             memory: Memory::default(),
@@ -145,7 +147,8 @@ impl Reconciler {
         outcome.problems.extend(self.source_problem.clone());
         let plugin_problems = &self.memory.plugin_problems;
         outcome.problems.extend(plugin_problems.iter().cloned());
-        if self.view.is_none() && self.source_problem.is_none() {
+        let patience_is_over = start >= self.started + FIRST_VIEW;
+        if self.view.is_none() && self.source_problem.is_none() && patience_is_over {
             outcome.problems.push(self.no_view_yet());
         }
         let converged = self.view.is_some() && outcome.converged() && self.finish(&mut outcome);

@@ -14,6 +14,8 @@
 //! # drop(agents);
 //! ```
 
+pub mod api_server;
+pub mod certificates;
 pub mod enter;
 pub mod http;
 pub mod judge;
