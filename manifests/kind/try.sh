@@ -94,9 +94,16 @@ image_loaded() {
   echo "$(du -m "$work/image.tar" | cut -f 1) MB"
 }
 
+# What helps where Slash32 does not come up; always a failure.
+tell_why() {
+  k -n kube-system get pods -o wide
+  k -n kube-system logs --selector=app.kubernetes.io/name=slash32-agent --prefix --tail=10
+  return 1
+}
+
 applied() {
   k apply -k ../overlays/kind
-  k -n kube-system rollout status daemonset/slash32-agent --timeout=120s
+  k -n kube-system rollout status daemonset/slash32-agent --timeout=120s || tell_why
 }
 
 ready() {
@@ -119,7 +126,7 @@ slash32_applied() {
 }
 
 ready() {
-  k wait --for=condition=Ready nodes --all --timeout=60s
+  k wait --for=condition=Ready nodes --all --timeout=60s || tell_why
   k wait --for=condition=NetworkUnavailable=false nodes --all --timeout=60s
   echo "$(nodes | wc -l) nodes, none says NetworkUnavailable"
 }
@@ -208,7 +215,8 @@ case $mode in
     ;;
   up) up ;;
   down) step "cluster down" down ;;
-  *) sed -n '2,/^set/{/^#/s/^# \?//p}' "$0" >&2; exit 2 ;;
+  *) sed -n '2,/^set/s/^# \?//p' "${0##*/}" >&2 && exit 2 ;;
 esac
+echo "$SECONDS s in all"
 echo "$passed passed, $failed failed, $skipped skipped"
 [ "$failed" = 0 ] && [ "$skipped" = 0 ]
