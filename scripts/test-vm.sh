@@ -39,7 +39,8 @@ add_program() {
   path=$(PATH="$PATH:/usr/sbin:/sbin" type -P "$1") || { echo "$0: $1 is missing" >&2; exit 1; }
   path=$(readlink -f "$path")
   install -D -m755 "$path" "$disk/bin/$1"
-  { ldd "$path" 2>/dev/null || true; } | grep -oE '/[^ ]+' | while read -r library; do
+  # One that is static is linked with nothing.
+  { ldd "$path" 2>/dev/null | grep -oE '/[^ ]+' || true; } | while read -r library; do
     [ -e "$disk$library" ] || install -D -m755 "$(readlink -f "$library")" "$disk$library"
   done
 }
