@@ -308,3 +308,6 @@ pub(crate) fn link_local(mac: [u8; 6]) -> Ipv6Addr {
     ];
     Ipv6Addr::new(0xfe80, 0, 0, 0, words[0], words[1], words[2], words[3])
 }
+
+#[cfg(test)]
+mod tests;

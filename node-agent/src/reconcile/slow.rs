@@ -2,6 +2,7 @@
 
 use super::Reconciler;
 use super::pass::Step;
+use crate::desired::tunnel::Tunnel;
 use crate::leaks::{Freed, LeakContext};
 use crate::metrics::{KindLabel, StateLabel, to_i64};
 use crate::observe::observe_records;
@@ -32,9 +33,9 @@ impl Step<'_> {
         node.memory.slow_problems =
             ensure_sysctls(root, &mut self.kernel.netlink, facts, desired.has_ipv6());
         // Before the tunnel is made there is nothing to set; making it sets it.
-        let tunnel = desired.tunnel.as_ref().map(|tunnel| &*tunnel.spec.name);
-        if let Some(name) = tunnel.filter(|name| facts.find_link(name).is_some()) {
-            let problems = ensure_tunnel_sysctls(root, name);
+        let there = |tunnel: &&Tunnel| facts.find_link(&tunnel.spec.name).is_some();
+        if let Some(tunnel) = desired.tunnel.as_ref().filter(there) {
+            let problems = ensure_tunnel_sysctls(root, facts, tunnel);
             node.memory.slow_problems.extend(problems);
         }
     }

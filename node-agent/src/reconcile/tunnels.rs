@@ -22,9 +22,8 @@ impl Step<'_> {
         }
         let result = ensure_tunnel(&mut self.kernel.netlink, &wanted);
         let made = result.as_ref().is_ok_and(|done| done.made);
-        if made || missing {
-            let root = &self.node.settings.proc_sys;
-            let problems = ensure_tunnel_sysctls(root, &wanted.spec.name);
+        if let Some(facts) = self.node.memory.facts.as_ref().filter(|_| made) {
+            let problems = ensure_tunnel_sysctls(&self.node.settings.proc_sys, facts, &wanted);
             self.node.memory.tunnel_problems.extend(problems);
         }
         self.note_tunnel(&wanted, result, settled);
