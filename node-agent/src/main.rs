@@ -25,6 +25,7 @@ mod preflight;
 mod problem;
 mod reconcile;
 mod report;
+mod ruleset;
 mod run;
 mod settings;
 mod status;
