@@ -26,6 +26,7 @@ mod preflight;
 mod problem;
 mod reconcile;
 mod report;
+mod ruleset;
 mod run;
 mod settings;
 mod status;
