@@ -5,7 +5,7 @@ use dataplane::link::LinkInfo;
 use dataplane::names;
 use dataplane::route::RouteLookup;
 use ipnetwork::IpNetwork;
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::net::IpAddr;
 
 /// One link, as far as it matters here.
@@ -23,6 +23,8 @@ pub(crate) type Way = Result<RouteLookup, String>;
 pub(crate) struct Facts {
     /// By index; links of pods included.
     pub(crate) links: BTreeMap<u32, LinkFact>,
+    /// Links of pods, shapers too, that are administratively down: somebody else's doing, since the plugin makes them up.
+    pub(crate) down: BTreeSet<u32>,
     /// (link, address with its prefix), those of pods' links left out: they carry link-locals only.
     pub(crate) addresses: Vec<(u32, IpNetwork)>,
     /// Per address of a peer.
@@ -35,6 +37,11 @@ impl Facts {
         links: Vec<LinkInfo>,
         addresses: impl IntoIterator<Item = (u32, IpNetwork)>,
     ) -> Facts {
+        let down = links
+            .iter()
+            .filter(|link| !link.up && (is_pod_link(&link.name) || is_shaper(&link.name)))
+            .map(|link| link.index)
+            .collect();
         let links: BTreeMap<u32, LinkFact> = links
             .into_iter()
             .map(|link| {
@@ -54,6 +61,7 @@ impl Facts {
             .collect();
         Facts {
             links,
+            down,
             addresses,
             ways: HashMap::new(),
         }
@@ -121,4 +129,8 @@ impl Facts {
 /// By the prefix that is reserved for us (docs/ARCHITECTURE.md section 2).
 pub(crate) fn is_pod_link(name: &str) -> bool {
     name.starts_with(names::HOST_LINK_PREFIX)
+}
+
+fn is_shaper(name: &str) -> bool {
+    name.starts_with(names::SHAPER_LINK_PREFIX)
 }

@@ -43,6 +43,7 @@ fn facts_with(link: &str) -> Facts {
         },
     )];
     Facts {
+        down: Default::default(),
         links: links.into(),
         ..Facts::default()
     }

@@ -127,6 +127,9 @@ impl Step<'_> {
         if slow {
             self.ensure_sysctls();
         }
+        if slow || wakes.links {
+            self.raise_pod_links()?;
+        }
         if slow || changed || wakes.links {
             self.sync_routes(!changed)?;
         }
