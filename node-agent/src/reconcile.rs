@@ -16,6 +16,7 @@ use std::time::{Duration, Instant};
 mod finish;
 mod kernel;
 mod pass;
+mod pod_links;
 mod routes;
 mod slow;
 mod table;

@@ -33,6 +33,7 @@ pub mod nodes_file;
 pub mod pod;
 pub mod programs;
 pub mod random;
+pub mod raw_packets;
 pub mod reboot;
 pub mod site;
 pub mod strace;

@@ -138,6 +138,9 @@ impl Step<'_> {
         if slow {
             self.ensure_sysctls();
         }
+        if slow || wakes.links {
+            self.raise_pod_links()?;
+        }
         let tunnel = slow || changed || wakes.links || wakes.entries;
         if tunnel && self.sync_tunnel(!changed) {
             self.look_again(view)?;

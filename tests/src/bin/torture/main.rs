@@ -10,8 +10,11 @@
 )]
 
 mod agent_faults;
+mod attackers;
 mod boots;
 mod fights;
+mod hostile_node;
+mod hostile_pod;
 mod kills;
 mod plugin_faults;
 mod scale;
@@ -21,12 +24,15 @@ use slash32_tests::suite::{self, Test};
 use slash32_tests::{enter, random};
 use std::process::ExitCode;
 
-const THEMES: [&[Test]; 6] = [
+const THEMES: [&[Test]; 9] = [
     kills::TESTS,
     storms::TESTS,
     plugin_faults::TESTS,
     agent_faults::TESTS,
     fights::TESTS,
+    hostile_node::TESTS,
+    hostile_pod::TESTS,
+    attackers::TESTS,
     boots::TESTS,
 ];
 
