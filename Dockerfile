@@ -7,7 +7,7 @@
 
 FROM debian:bookworm-slim AS base
 # Left alone where a base of one's own brings them already.
-RUN command -v nft iptables-restore >/dev/null || { \
+RUN command -v nft && command -v iptables-restore || { \
       apt-get update && \
       apt-get install --yes --no-install-recommends nftables iptables && \
       rm -rf /var/lib/apt/lists/* /var/cache/apt/* /var/log/apt /var/log/dpkg.log; \

@@ -13,9 +13,12 @@ export SLASH32_BIN_DIR := $(BIN)
 export SLASH32_REFERENCE_PLUGINS ?= /usr/lib/cni
 export SLASH32_GO_TOOLS := $(GO_TOOLS)
 export SLASH32_K8S_TOOLS := $(CACHE)/k8s-tools
+export SLASH32_CONTAINERD := $(CACHE)/containerd
+export SLASH32_E2E_CACHE := $(CACHE)/e2e
 export SLASH32_FLOOR := $(TARGET_DIR)/floor
 
-.PHONY: help deps deps-test build image manifests go-tools k8s-tools deps-kind demo test e2e-kind verify licences bench fmt clean
+# Every target: none of them is a file.
+.PHONY: $(shell sed -nE 's/^([a-z0-9-]+):.*/\1/p' $(firstword $(MAKEFILE_LIST)))
 
 help: ## what there is
 	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z0-9-]+):.*## (.*)/  \1\t\2/' | expand -t16
@@ -47,12 +50,21 @@ k8s-tools: deps-test ## Kubernetes, etcd, CoreDNS, kind and Kubernetes' own test
 test: build go-tools ## all tests, those on a real kernel included
 	@scripts/run-tests.sh
 
+e2e: build ## the product on a real Kubernetes cluster of three nodes; E2E=part of a test's name
+	@scripts/install-deps.sh e2e
+	@scripts/build-k8s-tools.sh "$(SLASH32_K8S_TOOLS)" cluster conformance
+	@scripts/fetch-containerd.sh "$(SLASH32_CONTAINERD)"
+	@cargo run --quiet --locked -p slash32-tests --bin e2e -- $(E2E)
+
 deps-kind: deps-test
 	@scripts/install-deps.sh kind
 	@scripts/build-k8s-tools.sh "$(SLASH32_K8S_TOOLS)" cluster kind
 
 e2e-kind: build deps-kind ## Slash32 in the real kind (manifests/kind/try.sh), with a node image made here; ARGS=up leaves it up
 	@scripts/e2e-kind.sh "$(CACHE)/kind" $(ARGS)
+
+torture: build deps-test ## kills, faults, fights, attacks; SEED=n repeats a run
+	@cargo run --quiet --locked -p slash32-tests --bin torture
 
 verify: deps-test ## what CI asks of the text: format, lints, docs, licences
 	cargo fmt --all --check
@@ -61,7 +73,7 @@ verify: deps-test ## what CI asks of the text: format, lints, docs, licences
 	scripts/check-licences.sh
 	scripts/build-manifests.sh --check
 
-bench: build deps-test ## figures beside the reference plugins; ROUNDS=n
+bench: build deps-test ## figures beside the reference plugins; ROUNDS=n, ONLY=plugins|host-ports|agent|api
 	@cc -O2 -static -Wall -o "$(SLASH32_FLOOR)" tests/bench/floor.c
 	@cargo run --quiet --locked --release -p slash32-tests --bin bench
 

@@ -6,6 +6,7 @@
 mod apply;
 mod cidr;
 mod cli;
+mod commands;
 mod conflist;
 mod desired;
 mod diff;
@@ -14,6 +15,7 @@ mod http;
 mod kubernetes;
 mod leaks;
 mod logging;
+mod look;
 mod metrics;
 mod nft;
 mod nodes;
@@ -23,10 +25,13 @@ mod plugins;
 mod preflight;
 mod problem;
 mod reconcile;
+mod report;
+mod ruleset;
 mod run;
 mod settings;
 mod status;
 mod sysctls;
+mod tunnel;
 mod uninstall;
 mod view;
 mod wake;
@@ -50,6 +55,11 @@ fn main() -> ExitCode {
         Command::Uninstall(args) => with_settings(args.settings, |settings| {
             uninstall::run(&settings, args.force)
         }),
+        Command::Status(args) => with_settings(args.settings.clone(), |settings| {
+            commands::status::run(&settings, &args)
+        }),
+        Command::Completion { shell } => commands::manual::print_completion(shell),
+        Command::Man { command } => commands::manual::print_man(command.as_deref()),
         Command::Version => print_version(),
     };
     result.unwrap_or_else(|error| {

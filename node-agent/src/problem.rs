@@ -29,6 +29,8 @@ pub(crate) enum ProblemKind {
     Kernel,
     /// Our nftables table could not be laid or read.
     Nftables,
+    /// The tunnel to other nodes could not be made, or not as it should be.
+    Tunnel,
     /// A sysctl could not be set.
     Sysctl,
     /// The state folder or the CNI folder cannot be read or written.
@@ -40,7 +42,7 @@ pub(crate) enum ProblemKind {
 }
 
 impl ProblemKind {
-    pub(crate) const ALL: [ProblemKind; 15] = [
+    pub(crate) const ALL: &[ProblemKind] = &[
         Self::NodesFile,
         Self::Api,
         Self::OwnNode,
@@ -52,6 +54,7 @@ impl ProblemKind {
         Self::Record,
         Self::Kernel,
         Self::Nftables,
+        Self::Tunnel,
         Self::Sysctl,
         Self::State,
         Self::PluginMissing,
@@ -72,6 +75,7 @@ impl ProblemKind {
             Self::Record => "record",
             Self::Kernel => "kernel",
             Self::Nftables => "nftables",
+            Self::Tunnel => "tunnel",
             Self::Sysctl => "sysctl",
             Self::State => "state",
             Self::PluginMissing => "plugin_missing",
@@ -87,6 +91,7 @@ impl ProblemKind {
             Self::OwnNode
                 | Self::Kernel
                 | Self::Nftables
+                | Self::Tunnel
                 | Self::Sysctl
                 | Self::State
                 | Self::PluginMissing
@@ -109,6 +114,7 @@ impl ProblemKind {
             Self::HostPortConflict => Some("HostPortConflict"),
             Self::Kernel => Some("KernelRefused"),
             Self::Nftables => Some("NftablesFailed"),
+            Self::Tunnel => Some("TunnelFailed"),
             Self::Sysctl => Some("SysctlFailed"),
             Self::State => Some("StateFolderFailed"),
             Self::PluginMissing => Some("PluginMissing"),

@@ -16,9 +16,11 @@ use std::time::{Duration, Instant};
 mod finish;
 mod kernel;
 mod pass;
+mod pod_links;
 mod routes;
 mod slow;
 mod table;
+mod tunnels;
 
 /// The heartbeat, also of an idle thread.
 const HEARTBEAT: Duration = Duration::from_secs(10);
@@ -55,6 +57,7 @@ pub(crate) struct Reconciler {
     settings: Arc<Settings>,
     state: StateDir,
     shared: Arc<Shared>,
+    started: Instant,
     view: Option<Arc<ClusterView>>,
     /// The newest answer of the source, where it was a refusal.
     source_problem: Option<Problem>,
@@ -68,6 +71,7 @@ impl Reconciler {
             settings,
             state,
             shared,
+            started: Instant::now(),
             view: None,
             source_problem: None,
             memory: Memory::default(),
@@ -92,6 +96,7 @@ impl Reconciler {
             }
             self.shared.metrics.netlink_overruns.inc_by(wakes.overruns);
             let outcome = self.pass(wakes, full, start);
+            waker.watch_tunnel(self.memory.tunnel_link());
             let end = Instant::now();
             if full {
                 resync_at = end + self.settings.resync_interval;
@@ -143,7 +148,8 @@ impl Reconciler {
         outcome.problems.extend(self.source_problem.clone());
         let plugin_problems = &self.memory.plugin_problems;
         outcome.problems.extend(plugin_problems.iter().cloned());
-        if self.view.is_none() && self.source_problem.is_none() {
+        let patience_is_over = start >= self.started + FIRST_VIEW;
+        if self.view.is_none() && self.source_problem.is_none() && patience_is_over {
             outcome.problems.push(self.no_view_yet());
         }
         let converged = self.view.is_some() && outcome.converged() && self.finish(&mut outcome);
@@ -193,6 +199,7 @@ impl Reconciler {
                 if changed {
                     tracing::info!(nodes = view.nodes.len(), "a new view of the cluster");
                 }
+                self.shared.set_view(view.clone());
                 self.view = Some(view);
                 changed
             }

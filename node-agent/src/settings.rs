@@ -7,9 +7,11 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
+pub(crate) mod encapsulation;
 pub(crate) mod raw;
 mod values;
 
+use encapsulation::Encapsulation;
 use raw::RawSettings;
 use values::{
     absolute, error, non_empty, one_of, parse_api_server, parse_bool, parse_cidrs, parse_conf_name,
@@ -65,6 +67,7 @@ pub(crate) struct Settings {
     pub(crate) masquerade: Masquerade,
     pub(crate) anti_spoofing: bool,
     pub(crate) mtu: MtuSetting,
+    pub(crate) encapsulation: Encapsulation,
     pub(crate) listen: Option<SocketAddr>,
     pub(crate) log_format: LogFormat,
     pub(crate) log_level: tracing::Level,
@@ -123,13 +126,8 @@ impl Settings {
     ) -> Result<Settings, SettingError> {
         let text =
             |value: Option<String>, default: &str| value.unwrap_or_else(|| default.to_owned());
+        let encapsulation = Encapsulation::from_raw(&raw)?;
         let listen = text(raw.listen, "127.0.0.1:9532");
-        // The key is there so that a settings file can say it already; tunnels are not.
-        one_of(
-            "encapsulation",
-            text(raw.encapsulation, "none"),
-            &[("none", ())],
-        )?;
         Ok(Settings {
             node_name: parse_node_name(raw.node_name, around)?,
             nodes_file: raw.nodes_file.map(|path| absolute("nodesFile", path)).transpose()?,
@@ -152,6 +150,7 @@ impl Settings {
             },
             anti_spoofing: parse_bool("antiSpoofing", raw.anti_spoofing, true)?,
             mtu: parse_mtu(text(raw.mtu, "auto"))?,
+            encapsulation,
             listen: match listen.as_str() {
                 "" => None,
                 address => Some(address.parse().map_err(|_| {
@@ -186,7 +185,7 @@ impl Settings {
                 .collect::<Vec<_>>()
                 .join(",")
         };
-        vec![
+        let mut all = vec![
             ("nodeName", self.node_name.clone()),
             (
                 "nodesFile",
@@ -232,7 +231,9 @@ impl Settings {
                     MtuSetting::Fixed(bytes) => bytes.to_string(),
                 },
             ),
-            ("encapsulation", "none".to_owned()),
+        ];
+        all.extend(self.encapsulation.effective());
+        all.extend([
             (
                 "listen",
                 self.listen
@@ -251,7 +252,8 @@ impl Settings {
             ),
             ("nftProgram", self.nft_program.clone()),
             ("procSys", self.proc_sys.display().to_string()),
-        ]
+        ]);
+        all
     }
 }
 

@@ -9,8 +9,9 @@
 
 use crate::plugins;
 use crate::settings::Settings;
+use crate::tunnel::remove_other_tunnels;
 use dataplane::link::LinkInfo;
-use dataplane::names::{HOST_LINK_PREFIX, NFT_TABLE, ROUTE_PROTOCOL, SHAPER_LINK_PREFIX};
+use dataplane::names::{NFT_TABLE, ROUTE_PROTOCOL, SHAPER_LINK_PREFIX, is_pod_link};
 use dataplane::netlink::Netlink;
 use dataplane::route::{RouteInfo, RouteOp};
 use node_state::StateDir;
@@ -48,10 +49,7 @@ pub(crate) fn run(settings: &Settings, force: bool) -> anyhow::Result<ExitCode> 
         .into_iter()
         .filter(|link| is_ours(&link.name))
         .collect();
-    let pods = links
-        .iter()
-        .filter(|link| link.name.starts_with(HOST_LINK_PREFIX))
-        .count();
+    let pods = links.iter().filter(|link| is_pod_link(&link.name)).count();
     if pods > 0 && !force {
         anyhow::bail!(
             "{pods} pod interface{} still attached on this node: drain it first, or cut them off with --force; nothing was removed",
@@ -62,6 +60,7 @@ pub(crate) fn run(settings: &Settings, force: bool) -> anyhow::Result<ExitCode> 
     remove_conflist(settings, &mut report);
     remove_links(&mut netlink, &links, &mut report);
     remove_routes(&mut netlink, &mut report);
+    remove_tunnels(&mut netlink, &mut report);
     remove_table(settings, &mut report);
     let waiting = pods_to_end(settings, &mut report);
     remove_state(&settings.state_dir, waiting > 0, &mut report);
@@ -103,7 +102,7 @@ fn remove_plugins(settings: &Settings, waiting: usize, report: &mut Report) {
 }
 
 fn is_ours(name: &str) -> bool {
-    name.starts_with(HOST_LINK_PREFIX) || name.starts_with(SHAPER_LINK_PREFIX)
+    is_pod_link(name) || name.starts_with(SHAPER_LINK_PREFIX)
 }
 
 fn remove_conflist(settings: &Settings, report: &mut Report) {
@@ -155,6 +154,13 @@ fn remove_routes(netlink: &mut Netlink, report: &mut Report) {
             report.note(format!("route {}", route.spec), result.map(|()| true));
         }
         start += run;
+    }
+}
+
+fn remove_tunnels(netlink: &mut Netlink, report: &mut Report) {
+    match remove_other_tunnels(netlink, None) {
+        Ok(removed) => report.removed.extend(removed),
+        Err(error) => report.errors.push(error.to_string()),
     }
 }
 

@@ -60,10 +60,33 @@ pub(crate) struct RawSettings {
     /// MTU of pods: auto (of the link that carries the node's address), or a number [default: auto]
     #[arg(long, env = "SLASH32_MTU", value_name = "auto|BYTES")]
     pub(crate) mtu: Option<String>,
-    /// How peers are reached that are not on a link of this node: none [default: none]
+    /// How peers are reached that are not on a link of this node: none, ipip or vxlan [default: none]
     #[arg(long, env = "SLASH32_ENCAPSULATION", value_name = "MODE")]
     pub(crate) encapsulation: Option<String>,
-    /// Address of /healthz, /readyz and /metrics; empty turns them off [default: 127.0.0.1:9532]
+    /// Peers that are reached so: always (all), or cross-subnet (those on no link of this node) [default: cross-subnet]
+    #[arg(long, env = "SLASH32_ENCAPSULATION_WHEN", value_name = "WHEN")]
+    pub(crate) encapsulation_when: Option<String>,
+    /// Name of the IPIP device; any but tunl0 is made, bound to the node's address [default: tunl0]
+    #[arg(long, env = "SLASH32_IPIP_DEVICE", value_name = "NAME")]
+    pub(crate) ipip_device: Option<String>,
+    /// UDP port of VXLAN, the same on all nodes [default: 4789]
+    #[arg(long, env = "SLASH32_VXLAN_PORT", value_name = "PORT")]
+    pub(crate) vxlan_port: Option<String>,
+    /// VXLAN network identifier, the same on all nodes [default: 3232]
+    #[serde(rename = "vxlanVNI")]
+    #[arg(long, env = "SLASH32_VXLAN_VNI", value_name = "NUMBER")]
+    pub(crate) vxlan_vni: Option<String>,
+    /// Family of VXLAN's outer packets, the same on all nodes: auto, ipv4 or ipv6 [default: auto]
+    #[arg(long, env = "SLASH32_VXLAN_UNDERLAY", value_name = "FAMILY")]
+    pub(crate) vxlan_underlay: Option<String>,
+    /// Transmit checksum offload of the VXLAN device: auto, on or off [default: auto]
+    #[arg(
+        long,
+        env = "SLASH32_VXLAN_CHECKSUM_OFFLOAD",
+        value_name = "auto|on|off"
+    )]
+    pub(crate) vxlan_checksum_offload: Option<String>,
+    /// Address of /healthz, /readyz, /status and /metrics; empty turns them off [default: 127.0.0.1:9532]
     #[arg(long, env = "SLASH32_LISTEN", value_name = "ADDRESS:PORT")]
     pub(crate) listen: Option<String>,
     /// auto (text on a terminal, json otherwise), text or json [default: auto]
@@ -172,6 +195,12 @@ impl RawSettings {
             anti_spoofing: self.anti_spoofing.or(below.anti_spoofing),
             mtu: self.mtu.or(below.mtu),
             encapsulation: self.encapsulation.or(below.encapsulation),
+            encapsulation_when: self.encapsulation_when.or(below.encapsulation_when),
+            ipip_device: self.ipip_device.or(below.ipip_device),
+            vxlan_port: self.vxlan_port.or(below.vxlan_port),
+            vxlan_vni: self.vxlan_vni.or(below.vxlan_vni),
+            vxlan_underlay: self.vxlan_underlay.or(below.vxlan_underlay),
+            vxlan_checksum_offload: self.vxlan_checksum_offload.or(below.vxlan_checksum_offload),
             listen: self.listen.or(below.listen),
             log_format: self.log_format.or(below.log_format),
             log_level: self.log_level.or(below.log_level),

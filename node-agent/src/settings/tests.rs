@@ -112,8 +112,8 @@ fn every_bad_value_is_refused_by_key_value_and_what_is_allowed() {
             raw.mtu = Some("100".into())
         }),
         ("mtu: \"big\" ... auto", |raw| raw.mtu = Some("big".into())),
-        ("encapsulation: \"ipip\" ... none", |raw| {
-            raw.encapsulation = Some("ipip".into())
+        ("encapsulation: \"gre\" ... none, ipip, vxlan", |raw| {
+            raw.encapsulation = Some("gre".into())
         }),
         ("listen: \"9532\" ... address:port", |raw| {
             raw.listen = Some("9532".into())
