@@ -159,11 +159,11 @@ host_port_node() { docker exec $cluster-worker "${curl_args[@]}" http://127.0.0.
 # As docs/install.md says; every pod goes first.
 uninstalled() {
   k delete namespace slash32-try --timeout=60s
-  k -n kube-system delete daemonset slash32-agent --timeout=60s
+  k -n kube-system delete daemonset slash32-agent --cascade=foreground --timeout=60s
   k apply -f ../uninstall.yaml
   k drain $(nodes) --ignore-daemonsets --delete-emptydir-data --timeout=60s
   k -n kube-system rollout status daemonset/slash32-uninstall --timeout=60s
-  k delete -f ../uninstall.yaml -f ../slash32.yaml --timeout=60s
+  k delete --ignore-not-found -f ../uninstall.yaml -f ../slash32.yaml --timeout=60s
 }
 
 nothing_left() {
