@@ -14,7 +14,7 @@ export SLASH32_REFERENCE_PLUGINS ?= /usr/lib/cni
 export SLASH32_GO_TOOLS := $(GO_TOOLS)
 export SLASH32_FLOOR := $(TARGET_DIR)/floor
 
-.PHONY: help deps deps-test build go-tools demo test verify licences bench fmt clean
+.PHONY: help deps deps-test build go-tools demo test test-vm verify licences bench fmt clean
 
 help: ## what there is
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  \1\t\2/' | expand -t16
@@ -36,6 +36,10 @@ go-tools: deps-test ## cnitool and the libcni program
 
 test: build go-tools ## all tests, those on a real kernel included
 	@scripts/run-tests.sh
+
+test-vm: build ## the tunnel suites on a kernel with IPIP, under qemu (software emulation)
+	@scripts/install-deps.sh vm
+	@CACHE="$(CACHE)" scripts/test-vm.sh
 
 verify: deps-test ## what CI asks of the text: format, lints, docs, licences
 	cargo fmt --all --check

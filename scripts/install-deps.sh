@@ -6,13 +6,15 @@ cd "$(dirname "$0")/.."
 
 # program:package
 demo=(ip:iproute2 nft:nftables ping:iputils-ping cc:gcc musl-gcc:musl-tools unshare:util-linux mount:mount sysctl:procps)
-test=(conntrack:conntrack iptables:iptables strace:strace /usr/lib/cni/ptp:containernetworking-plugins python3:python3 tcpdump:tcpdump jq:jq iperf3:iperf3 python3:python3)
+test=(conntrack:conntrack iptables:iptables strace:strace /usr/lib/cni/ptp:containernetworking-plugins python3:python3 tcpdump:tcpdump jq:jq iperf3:iperf3 radvd:radvd)
+vm=(qemu-system-x86_64:qemu-system-x86 busybox:busybox-static depmod:kmod cpio:cpio strip:binutils)
 
 wanted=("${demo[@]}")
 case "${1:-demo}" in
   demo) ;;
   test) wanted+=("${test[@]}") ;;
-  *) echo "usage: $0 demo|test" >&2; exit 2 ;;
+  vm) wanted+=("${vm[@]}") ;;
+  *) echo "usage: $0 demo|test|vm" >&2; exit 2 ;;
 esac
 
 missing=()
