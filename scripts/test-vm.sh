@@ -88,12 +88,14 @@ mount -t proc proc /proc; mount -t sysfs sysfs /sys; mount -t devtmpfs dev /dev;
 ln -sf /proc/self/fd /dev/fd 2>/dev/null || busybox ln -sf /proc/self/fd /dev/fd
 ip link set lo up
 modprobe overlay
-export SLASH32_BIN_DIR=/ours NET_TESTS=1 RUST_BACKTRACE=0
+# At once, rather than one by one while a test waits.
+modprobe -a veth bridge ipip vxlan nf_tables nft_chain_nat nft_masq nft_nat nft_fib_inet nft_ct nf_conntrack
+export SLASH32_BIN_DIR=/ours NET_TESTS=1 RUST_BACKTRACE=0 SLASH32_SLOWNESS=8
 for tunnel in $tunnels; do
   export SLASH32_TUNNEL=\$tunnel
   for suite in ${suites[*]}; do
     echo "== \$suite, \$tunnel, Linux $release"
-    /suites/\$suite 2>&1
+    /suites/\$suite --color never 2>&1
   done
 done
 echo "== end"
