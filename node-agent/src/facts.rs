@@ -6,7 +6,7 @@ use dataplane::names;
 use dataplane::route::RouteLookup;
 use dataplane::tunnel::TunnelInfo;
 use ipnetwork::IpNetwork;
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::net::IpAddr;
 
 /// One link, as far as it matters here.
@@ -26,6 +26,8 @@ pub(crate) type Way = Result<RouteLookup, String>;
 pub(crate) struct Facts {
     /// By index; links of pods included.
     pub(crate) links: BTreeMap<u32, LinkFact>,
+    /// Links of pods, shapers too, that are administratively down: somebody else's doing, since the plugin makes them up.
+    pub(crate) down: BTreeSet<u32>,
     /// (link, address with its prefix), those of pods' links left out: they carry link-locals only.
     pub(crate) addresses: Vec<(u32, IpNetwork)>,
     /// Per address of a peer.
@@ -38,6 +40,11 @@ impl Facts {
         links: Vec<LinkInfo>,
         addresses: impl IntoIterator<Item = (u32, IpNetwork)>,
     ) -> Facts {
+        let down = links
+            .iter()
+            .filter(|link| !link.up && (is_pod_link(&link.name) || is_shaper(&link.name)))
+            .map(|link| link.index)
+            .collect();
         let links: BTreeMap<u32, LinkFact> = links
             .into_iter()
             .map(|link| {
@@ -63,6 +70,7 @@ impl Facts {
             .collect();
         Facts {
             links,
+            down,
             addresses,
             ways: HashMap::new(),
         }
@@ -130,4 +138,8 @@ impl Facts {
 /// By the prefix that is reserved for us (docs/ARCHITECTURE.md section 2).
 pub(crate) fn is_pod_link(name: &str) -> bool {
     names::is_pod_link(name)
+}
+
+fn is_shaper(name: &str) -> bool {
+    name.starts_with(names::SHAPER_LINK_PREFIX)
 }

@@ -9,6 +9,7 @@ use dataplane::names::ADDRESS_LABEL;
 use dataplane::netlink::Netlink;
 use node_state::StateDir;
 use node_state::record::AttachmentRecord;
+use std::collections::HashSet;
 use std::net::IpAddr;
 use std::time::{Duration, SystemTime};
 
@@ -34,14 +35,19 @@ pub(crate) fn observe_links(netlink: &mut Netlink) -> Result<Facts> {
     ))
 }
 
-/// Asks the kernel for the way to each of `peers`. A refusal is an answer; any other error is ours.
+/// Asks the kernel for the way to each of `peers` that `facts` knows none to, and forgets those to others. A refusal is
+/// an answer; any other error is ours.
 pub(crate) fn observe_ways(
     netlink: &mut Netlink,
     facts: &mut Facts,
     peers: &[IpAddr],
 ) -> Result<()> {
-    facts.ways.clear();
+    let wanted: HashSet<&IpAddr> = peers.iter().collect();
+    facts.ways.retain(|address, _| wanted.contains(address));
     for peer in peers {
+        if facts.ways.contains_key(peer) {
+            continue;
+        }
         let way = match netlink.lookup_route(*peer) {
             Ok(way) => Ok(way),
             Err(error) if UNREACHABLE_ERRNOS.contains(&error.errno) => Err(error.message),

@@ -25,6 +25,8 @@ pub(crate) struct Wakes {
     pub(crate) overruns: u64,
     /// The newest answer of the source of Nodes.
     pub(crate) view: Option<Result<Arc<ClusterView>, Problem>>,
+    /// When the source learnt of the first change that `view` holds and no pass has seen.
+    pub(crate) view_since: Option<Instant>,
     /// The process ends.
     pub(crate) stop: bool,
 }
@@ -81,7 +83,15 @@ impl Waker {
 
     /// For the source of Nodes; a newer view replaces one that nobody has looked at yet. False when it should end.
     pub(crate) fn set_view(&self, view: Result<ClusterView, Problem>) -> bool {
-        self.change(|wakes| wakes.view = Some(view.map(Arc::new)))
+        self.set_view_of(view, Instant::now())
+    }
+
+    /// The same for a source that knows since when its news are news.
+    pub(crate) fn set_view_of(&self, view: Result<ClusterView, Problem>, since: Instant) -> bool {
+        self.change(|wakes| {
+            wakes.view = Some(view.map(Arc::new));
+            wakes.view_since.get_or_insert(since);
+        })
     }
 
     /// From now on neighbours of this link count; those of all others never do.

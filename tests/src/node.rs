@@ -37,10 +37,14 @@ impl Node {
 
     /// The same for link 1 or 2.
     pub fn on_link(lab: &str, number: usize, link: usize) -> Result<Node> {
-        let name = format!("node{number}");
+        Node::named(lab, &format!("node{number}"), number, link)
+    }
+
+    /// The same with a name of its own.
+    pub fn named(lab: &str, name: &str, number: usize, link: usize) -> Result<Node> {
         Ok(Node {
             machine: Machine::new(&format!("{lab}-{name}"))?,
-            name,
+            name: name.into(),
             number,
             link,
         })
@@ -96,20 +100,25 @@ impl Node {
 
     /// The same with further arguments.
     pub fn spawn_agent_with(&self, arguments: &[&str]) -> Result<Running> {
+        let file = ["--nodes-file", "/etc/slash32/nodes.yaml"];
+        self.spawn_agent_of(&[&file, arguments].concat(), &[])
+    }
+
+    /// With whatever source of Nodes the arguments and variables name.
+    pub fn spawn_agent_of(
+        &self,
+        arguments: &[&str],
+        environment: &[(&str, &str)],
+    ) -> Result<Running> {
         let log = std::fs::File::options()
             .create(true)
             .append(true)
             .open(self.log_path())?;
         let mut command = self.agent_command()?;
         command
-            .args([
-                "run",
-                "--node-name",
-                &self.name,
-                "--nodes-file",
-                "/etc/slash32/nodes.yaml",
-            ])
+            .args(["run", "--node-name", &self.name])
             .args(arguments)
+            .envs(environment.iter().copied())
             .stderr(log.try_clone()?)
             .stdout(log);
         self.machine.start(&mut command)

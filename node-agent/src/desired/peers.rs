@@ -26,7 +26,7 @@ pub(super) fn compute_peer(
                 desired.routes.insert(route.key.clone(), route);
             }
             Ok(None) => {}
-            Err(problem) => desired.problems.push(problem),
+            Err(problem) => desired.problems.push(problem.about(&node.name)),
         }
     }
 }

@@ -53,6 +53,7 @@ fn facts() -> Facts {
         tunnel: None,
     };
     Facts {
+        down: Default::default(),
         links: BTreeMap::from([
             (2, link("eth0", 1400)),
             (3, link("eth1", 9000)),
@@ -311,6 +312,59 @@ fn a_pods_route_is_mended_once_it_was_seen_or_the_record_is_old() {
     );
     let of_another_link = SeenRoutes::from([(key.clone(), 8)]);
     assert!(compute_pod_routes(&records, &facts(), &of_another_link, 2_000).is_empty());
+}
+
+#[test]
+fn a_record_of_the_future_is_settled_since_the_clock_was_set_back() {
+    let records = [record(
+        "x",
+        "s32aaa",
+        "10.244.0.5/32",
+        10 * SETTLED_AFTER_MS,
+    )];
+    assert_eq!(
+        compute_pod_routes(&records, &facts(), &SeenRoutes::new(), 1_000).len(),
+        1
+    );
+    let ports = [AttachmentRecord {
+        host_link: "s32gone".into(),
+        host_ports: vec![HostPort {
+            host_ip: None,
+            host_port: 80,
+            protocol: PortProtocol::Tcp,
+            pod_ip: "10.244.0.5".parse().unwrap(),
+            container_port: 80,
+        }],
+        ..records[0].clone()
+    }];
+    assert!(ports::compute_ports(&ports, &facts(), 1_000).0.is_empty());
+}
+
+#[test]
+fn links_of_pods_that_are_down_are_raised_where_a_record_speaks_for_them() {
+    let mut facts = facts();
+    let known = [AttachmentRecord {
+        mac: Some("0a:00:00:00:00:01".into()),
+        ..record("x", "s32aaa", "10.244.0.5/32", 1)
+    }];
+    assert!(pods::compute_raised(&known, &facts).is_empty());
+    facts.links.insert(
+        11,
+        LinkFact {
+            name: "b32aaa".into(),
+            mtu: 1500,
+            tunnel: None,
+        },
+    );
+    facts.down = [9, 11].into();
+    let raised = pods::compute_raised(&known, &facts);
+    assert_eq!(
+        (raised[0].index, raised[0].pod_mac),
+        (9, [10, 0, 0, 0, 0, 1])
+    );
+    assert_eq!(pods::compute_raised_shapers(&known, &facts), [11]);
+    assert!(pods::compute_raised(&[], &facts).is_empty());
+    assert!(pods::compute_raised_shapers(&[], &facts).is_empty());
 }
 
 #[test]

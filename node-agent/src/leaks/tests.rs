@@ -44,6 +44,7 @@ fn facts_with(link: &str) -> Facts {
         },
     )];
     Facts {
+        down: Default::default(),
         links: links.into(),
         ..Facts::default()
     }

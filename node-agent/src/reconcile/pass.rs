@@ -39,6 +39,8 @@ pub(super) struct Memory {
     pub(super) table_problems: Vec<Problem>,
     pub(super) route_problems: Vec<Problem>,
     pub(super) tunnel_problems: Vec<Problem>,
+    pub(super) plugin_problems: Vec<Problem>,
+    pub(super) plugins_looked_at: bool,
     /// Why the wish is not that of the newest view: this node's own Node. The old wish stands.
     undecided: Option<Problem>,
     /// When the ways to peers may have moved, and are to be asked for again.
@@ -136,6 +138,9 @@ impl Step<'_> {
         if slow {
             self.ensure_sysctls();
         }
+        if slow || wakes.links {
+            self.raise_pod_links()?;
+        }
         let tunnel = slow || changed || wakes.links || wakes.entries;
         if tunnel && self.sync_tunnel(!changed) {
             self.look_again(view)?;
@@ -181,12 +186,12 @@ impl Step<'_> {
                 .ways_due
                 .get_or_insert(last + WAYS_INTERVAL);
         }
-        let ways_due = full || view_changed || self.node.memory.is_due(self.now);
-        if !(ways_due || wakes.links || wakes.table) {
+        let ways_due = full || self.node.memory.is_due(self.now);
+        if !(ways_due || view_changed || wakes.links || wakes.table) {
             return Ok(false);
         }
         self.read_records();
-        if !(ways_due || wakes.links) {
+        if !(ways_due || view_changed || wakes.links) {
             return Ok(false);
         }
         let mut facts = observe_links(&mut self.kernel.netlink).map_err(kernel_problem)?;
@@ -195,8 +200,18 @@ impl Step<'_> {
             .as_ref()
             .filter(|old| !ways_due && old.same_underlay(&facts))
         {
-            Some(old) => facts.ways.clone_from(&old.ways),
-            None => self.ask_ways(view, &mut facts)?,
+            // One Node more in thousands is one question more.
+            Some(old) => {
+                facts.ways.clone_from(&old.ways);
+                if view_changed {
+                    self.ask_new_ways(view, &mut facts)?;
+                }
+            }
+            None => {
+                self.ask_new_ways(view, &mut facts)?;
+                self.node.memory.ways_due = None;
+                self.node.memory.ways_asked = Some(self.now);
+            }
         }
         // Links of pods decide nothing about Nodes.
         let same = !view_changed
@@ -236,12 +251,9 @@ impl Step<'_> {
         Ok(())
     }
 
-    fn ask_ways(&mut self, view: &ClusterView, facts: &mut Facts) -> Result<(), Problem> {
+    fn ask_new_ways(&mut self, view: &ClusterView, facts: &mut Facts) -> Result<(), Problem> {
         let peers = peer_addresses(&self.node.settings, view);
-        observe_ways(&mut self.kernel.netlink, facts, &peers).map_err(kernel_problem)?;
-        self.node.memory.ways_due = None;
-        self.node.memory.ways_asked = Some(self.now);
-        Ok(())
+        observe_ways(&mut self.kernel.netlink, facts, &peers).map_err(kernel_problem)
     }
 
     fn read_records(&mut self) {
