@@ -15,7 +15,7 @@ export SLASH32_GO_TOOLS := $(GO_TOOLS)
 export SLASH32_K8S_TOOLS := $(CACHE)/k8s-tools
 export SLASH32_FLOOR := $(TARGET_DIR)/floor
 
-.PHONY: help deps deps-test build go-tools k8s-tools demo test torture verify licences bench fmt clean
+.PHONY: help deps deps-test build go-tools k8s-tools demo test torture soak fuzz verify licences bench fmt clean
 
 help: ## what there is
 	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z0-9-]+):.*## (.*)/  \1\t\2/' | expand -t16
@@ -43,6 +43,12 @@ test: build go-tools ## all tests, those on a real kernel included
 
 torture: build deps-test ## kills, faults, fights, attacks; SEED=n repeats a run
 	@cargo run --quiet --locked -p slash32-tests --bin torture
+
+soak: build deps-test ## an hour of churn; MINUTES=n
+	@MINUTES=$${MINUTES:-60} cargo run --quiet --locked -p slash32-tests --bin torture
+
+fuzz: ## each parser for TIME=n seconds with cargo-fuzz, on the pinned toolchain
+	@scripts/fuzz.sh "$${TIME:-60}" $(TARGETS)
 
 verify: deps-test ## what CI asks of the text: format, lints, docs, licences
 	cargo fmt --all --check

@@ -40,7 +40,7 @@ impl Netlink {
     }
 }
 
-fn address_from(message: Message<'_>) -> Option<AddressInfo> {
+pub(crate) fn address_from(message: Message<'_>) -> Option<AddressInfo> {
     if message.kind != RTM_NEWADDR {
         return None;
     }

@@ -149,7 +149,7 @@ fn drain(
     Ok(())
 }
 
-fn route_event(message: &Message<'_>) -> Option<Event> {
+pub(crate) fn route_event(message: &Message<'_>) -> Option<Event> {
     match message.kind {
         RTM_NEWROUTE | RTM_DELROUTE => Some(Event::Route),
         RTM_NEWLINK | RTM_DELLINK => Some(Event::Link),
@@ -159,7 +159,7 @@ fn route_event(message: &Message<'_>) -> Option<Event> {
 }
 
 /// In every message but the generation's, attribute 1 is the table's name.
-fn nft_event(message: &Message<'_>) -> Option<Event> {
+pub(crate) fn nft_event(message: &Message<'_>) -> Option<Event> {
     let of_nftables = message.kind >> 8 == SUBSYS_NFTABLES && message.kind != NFT_MSG_NEWGEN;
     if !of_nftables || message.payload.first() != Some(&NFPROTO_INET) {
         return None;

@@ -14,6 +14,8 @@ pub mod address;
 pub mod conntrack;
 pub mod error;
 pub mod events;
+#[cfg(any(test, fuzzing))]
+pub mod fuzzing;
 pub mod hostport;
 pub mod link;
 pub mod names;
