@@ -28,6 +28,16 @@ pub fn version(program: &str) -> Result<String> {
     Ok(run(program, &["--version"], "")?.trim().to_owned())
 }
 
+/// Has nft and the kernel look at the script without carrying it out: what this kernel cannot do is the error.
+pub fn check_script(program: &str, script: &str) -> Result<()> {
+    run(program, &["--check", "-f", "-"], script).map(drop)
+}
+
+/// What nft prints for these arguments, which must only read: `list ruleset`, `-j list chains`.
+pub fn list(program: &str, arguments: &[&str]) -> Result<String> {
+    run(program, arguments, "")
+}
+
 /// Runs nft; returns its output. Files in memory instead of pipes: neither side ever waits for the other.
 fn run(program: &str, arguments: &[&str], input: &str) -> Result<String> {
     let what = || format!("run {program} {}", arguments.join(" "));

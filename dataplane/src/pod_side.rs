@@ -18,6 +18,7 @@ use crate::wire::batch::{Batch, F_CREATE, F_EXCL, F_REPLACE};
 
 mod message;
 mod steps;
+pub(crate) use message::no_generated_address;
 use steps::{Step, compute_steps};
 
 /// The pod's side as it is wanted.

@@ -4,6 +4,7 @@
 use dataplane::link::LinkInfo;
 use dataplane::names;
 use dataplane::route::RouteLookup;
+use dataplane::tunnel::TunnelInfo;
 use ipnetwork::IpNetwork;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::net::IpAddr;
@@ -13,6 +14,8 @@ use std::net::IpAddr;
 pub(crate) struct LinkFact {
     pub(crate) name: Box<str>,
     pub(crate) mtu: u32,
+    /// What it is made of, where it is a tunnel.
+    pub(crate) tunnel: Option<TunnelInfo>,
 }
 
 /// How the kernel would reach an address, or why it cannot.
@@ -50,14 +53,20 @@ impl Facts {
                     LinkFact {
                         name: link.name.into(),
                         mtu: link.mtu,
+                        tunnel: link.tunnel,
                     },
                 )
             })
             .collect();
-        let of_pods = |index: &u32| links.get(index).is_some_and(|link| is_pod_link(&link.name));
+        // Those of our tunnel are this node's addresses once more, and say nothing of it.
+        let of_ours = |index: &u32| {
+            links
+                .get(index)
+                .is_some_and(|link| is_pod_link(&link.name) || *link.name == *names::VXLAN_LINK)
+        };
         let addresses = addresses
             .into_iter()
-            .filter(|(index, _)| !of_pods(index))
+            .filter(|(index, _)| !of_ours(index))
             .collect();
         Facts {
             links,
@@ -128,7 +137,7 @@ impl Facts {
 
 /// By the prefix that is reserved for us (docs/ARCHITECTURE.md section 2).
 pub(crate) fn is_pod_link(name: &str) -> bool {
-    name.starts_with(names::HOST_LINK_PREFIX)
+    names::is_pod_link(name)
 }
 
 fn is_shaper(name: &str) -> bool {

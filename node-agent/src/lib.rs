@@ -1,11 +1,12 @@
 //! slash32-agent: the node agent of Slash32. This file is the table of contents; docs/ARCHITECTURE.md is the map.
 //!
 //! Source of Nodes -> `view` -> `desired` (pure) -> `observe` -> `diff` (pure) -> `apply`, in `reconcile`'s one thread.
-//! tokio stays in `run`, at the edge: signals and HTTP.
+//! tokio stays at the edge, in `run` and `kubernetes`: signals, HTTP, the API server.
 
 mod apply;
 mod cidr;
 mod cli;
+mod commands;
 mod conflist;
 mod desired;
 mod diff;
@@ -13,20 +14,26 @@ mod facts;
 #[cfg(any(test, fuzzing))]
 pub mod fuzzing;
 mod http;
+mod kubernetes;
 mod leaks;
 mod logging;
+mod look;
 mod metrics;
 mod nft;
 mod nodes;
 mod observe;
 mod pace;
+mod plugins;
 mod preflight;
 mod problem;
 mod reconcile;
+mod report;
+mod ruleset;
 mod run;
 mod settings;
 mod status;
 mod sysctls;
+mod tunnel;
 mod uninstall;
 mod view;
 mod wake;
@@ -51,6 +58,11 @@ pub fn main() -> ExitCode {
         Command::Uninstall(args) => with_settings(args.settings, |settings| {
             uninstall::run(&settings, args.force)
         }),
+        Command::Status(args) => with_settings(args.settings.clone(), |settings| {
+            commands::status::run(&settings, &args)
+        }),
+        Command::Completion { shell } => commands::manual::print_completion(shell),
+        Command::Man { command } => commands::manual::print_man(command.as_deref()),
         Command::Version => print_version(),
     };
     result.unwrap_or_else(|error| {

@@ -14,7 +14,10 @@
 //! # drop(agents);
 //! ```
 
+pub mod api_server;
 pub mod bytewise;
+pub mod certificates;
+pub mod cluster;
 pub mod cpu;
 pub mod crowd;
 pub mod enter;
@@ -36,4 +39,5 @@ pub mod site;
 pub mod strace;
 pub mod suite;
 pub mod traffic;
+pub mod tunnels;
 pub mod wait;

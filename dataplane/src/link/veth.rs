@@ -127,6 +127,21 @@ impl Netlink {
         })
     }
 
+    /// For humans, and for us to know a link again. The kernel ignores an alias while it creates a link, so this is a message
+    /// of its own.
+    pub fn set_alias(&mut self, index: u32, alias: &str) -> Result<()> {
+        let mut message = LinkMessage::default();
+        message.header.index = index;
+        message
+            .attributes
+            .push(LinkAttribute::IfAlias(cut_to(alias, MAX_ALIAS).into()));
+        let mut batch = Batch::new();
+        batch.push(RTM_SETLINK, 0, &message);
+        self.request(&mut batch, || {
+            format!("set alias of link with index {index} to {alias:?}")
+        })
+    }
+
     /// Both indexes, from the echo or by asking where this kernel did not echo.
     fn pair_of(&mut self, spec: &VethSpec<'_>, echo: Option<LinkInfo>) -> Result<VethPair> {
         let gone =

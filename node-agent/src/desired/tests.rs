@@ -50,6 +50,7 @@ fn facts() -> Facts {
     let link = |name: &str, mtu| LinkFact {
         name: name.into(),
         mtu,
+        tunnel: None,
     };
     Facts {
         down: Default::default(),
@@ -138,7 +139,7 @@ fn a_peer_behind_a_router_is_a_problem_and_the_others_go_on() {
     assert_eq!(
         texts(&desired),
         [
-            "node b (192.0.2.2) is not on a link of this node; tunnels are not available yet",
+            "node b (192.0.2.2) is not on a link of this node; set encapsulation to ipip or vxlan on all nodes",
             "node b (2001:db8::2) cannot be reached: no route to host"
         ]
     );
@@ -210,6 +211,7 @@ fn a_node_address_on_lo_takes_the_mtu_of_the_links_towards_peers() {
         LinkFact {
             name: "lo".into(),
             mtu: 65_536,
+            tunnel: None,
         },
     );
     facts.addresses = vec![
@@ -249,7 +251,7 @@ fn a_set_mtu_wins_and_an_unknown_link_leaves_it_to_the_plugin() {
 
 #[test]
 fn only_addresses_that_carry_pods_are_asked_for() {
-    let asked = peer_addresses(&view(CLUSTER), "a");
+    let asked = peer_addresses(&settings(), &view(CLUSTER));
     assert_eq!(
         asked.iter().map(ToString::to_string).collect::<Vec<_>>(),
         ["192.0.2.2", "192.0.2.3", "2001:db8::2"]
@@ -351,6 +353,7 @@ fn links_of_pods_that_are_down_are_raised_where_a_record_speaks_for_them() {
         LinkFact {
             name: "b32aaa".into(),
             mtu: 1500,
+            tunnel: None,
         },
     );
     facts.down = [9, 11].into();
@@ -375,6 +378,7 @@ fn an_address_of_two_records_or_without_a_link_is_left_alone() {
         LinkFact {
             name: "s32bbb".into(),
             mtu: 1500,
+            tunnel: None,
         },
     );
     let both = [

@@ -40,6 +40,7 @@ fn facts_with(link: &str) -> Facts {
         LinkFact {
             name: link.into(),
             mtu: 1500,
+            tunnel: None,
         },
     )];
     Facts {

@@ -52,6 +52,12 @@ impl Step<'_> {
             anti_spoofing: node.settings.anti_spoofing,
             masquerade: node.settings.masquerade.enabled,
             cluster: desired.cluster.clone(),
+            tunnel: desired.tunnel.as_ref().map(|tunnel| tunnel.filter.clone()),
+            tunnel_peers: desired
+                .tunnel
+                .as_ref()
+                .map(|tunnel| tunnel.peers.clone())
+                .unwrap_or_default(),
             ports,
         };
         let state = &node.state;
