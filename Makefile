@@ -70,6 +70,12 @@ e2e-kind: build deps-kind ## Slash32 in the real kind (manifests/kind/try.sh), w
 torture: build deps-test ## kills, faults, fights, attacks; SEED=n repeats a run
 	@cargo run --quiet --locked -p slash32-tests --bin torture
 
+soak: build deps-test ## an hour of churn; MINUTES=n
+	@MINUTES=$${MINUTES:-60} cargo run --quiet --locked -p slash32-tests --bin torture
+
+fuzz: ## each parser for TIME=n seconds with cargo-fuzz, on the pinned toolchain
+	@scripts/fuzz.sh "$${TIME:-60}" $(TARGETS)
+
 verify: deps-test ## what CI asks of the text: format, lints, docs, licences
 	cargo fmt --all --check
 	cargo clippy --locked --workspace --all-targets -- -D warnings
