@@ -61,6 +61,9 @@ pub fn main() -> ExitCode {
         Command::Status(args) => with_settings(args.settings.clone(), |settings| {
             commands::status::run(&settings, &args)
         }),
+        Command::Doctor(args) => with_settings(args.settings.clone(), |settings| {
+            commands::doctor::run(&settings, &args)
+        }),
         Command::Completion { shell } => commands::manual::print_completion(shell),
         Command::Man { command } => commands::manual::print_man(command.as_deref()),
         Command::Version => print_version(),
