@@ -60,6 +60,20 @@ impl Machine {
         Ok(machine)
     }
 
+    /// Folders and an empty file for a namespace that was made elsewhere; the caller mounts it there.
+    pub fn adopt(name: &str) -> Result<Machine> {
+        let machine = Machine {
+            name: name.into(),
+            folders: PathBuf::from("/run/machines").join(name),
+        };
+        for folder in OWN_FOLDERS {
+            std::fs::create_dir_all(machine.folder(folder))?;
+            std::fs::create_dir_all(folder)?;
+        }
+        std::fs::write(machine.netns(), "")?;
+        Ok(machine)
+    }
+
     /// The namespace anew, as after a reboot; the folders stay.
     pub fn renew(&self) -> Result<()> {
         run_here(&["ip", "netns", "del", &self.name])?;
