@@ -71,7 +71,6 @@ fn facts(own: &NodeView, device: &str, direct: &[&str], view: &ClusterView) -> F
             .iter()
             .flat_map(|node| node.addresses.iter().map(|ip| (*ip, way(ip))))
             .collect::<HashMap<_, _>>(),
-        ..Facts::default()
     }
 }
 
