@@ -13,7 +13,9 @@ for target in "$@"; do
   log=$(mktemp)
   work=$(mktemp -d)
   # New inputs go into a folder of their own: the kept corpus stays small.
-  if cargo fuzz run -s none "$target" "$work" "fuzz/corpus/$target" -- -max_total_time="$seconds" -max_len=4096 -timeout=10 -print_final_stats=1 >"$log" 2>&1; then
+  features=()
+  case $target in settings | nodes) features=(--features agent) ;; esac
+  if cargo fuzz run -s none "${features[@]}" "$target" "$work" "fuzz/corpus/$target" -- -max_total_time="$seconds" -max_len=4096 -timeout=10 -print_final_stats=1 >"$log" 2>&1; then
     passed=$((passed + 1))
     echo "$target: $(sed -nE 's/^stat::number_of_executed_units: *//p' "$log") runs, $(grep -oE 'cov: [0-9]+' "$log" | tail -1)"
   else
