@@ -25,6 +25,7 @@ pub mod netlink;
 pub mod netns;
 mod nfnetlink;
 pub mod nft;
+pub mod packet;
 pub mod pod_side;
 pub mod probe;
 pub mod route;

@@ -64,6 +64,15 @@ pub fn main() -> ExitCode {
         Command::Doctor(args) => with_settings(args.settings.clone(), |settings| {
             commands::doctor::run(&settings, &args)
         }),
+        Command::Explain(args) => with_settings(args.settings.clone(), |settings| {
+            commands::explain::run(&settings, &args)
+        }),
+        Command::Capture(args) => with_settings(args.settings.clone(), |settings| {
+            commands::capture::run(&settings, &args)
+        }),
+        Command::Bundle(args) => with_settings(args.settings.clone(), |settings| {
+            commands::bundle::run(&settings, &args)
+        }),
         Command::Completion { shell } => commands::manual::print_completion(shell),
         Command::Man { command } => commands::manual::print_man(command.as_deref()),
         Command::Version => print_version(),

@@ -40,7 +40,6 @@ pub(super) struct Sight {
     pub(super) runtime: Option<Runtime>,
     /// Addresses that are claimed and that no record speaks for.
     pub(super) orphans: Part<Vec<std::net::IpAddr>>,
-    pub(super) anti_spoofing: bool,
 }
 
 impl Sight {
@@ -66,7 +65,6 @@ impl Sight {
             host: Host::read(settings),
             runtime: host::find_runtime(),
             orphans: host::find_orphans(settings, &look),
-            anti_spoofing: settings.anti_spoofing,
             look,
         })
     }
