@@ -1,10 +1,11 @@
 //! `slash32-agent uninstall`: removes from this node all that is ours, recognised by the reserved names alone (protocol
-//! 32, table inet slash32, links s32* and b32*, our file and folder), and nothing else. Can be repeated; goes on after an
+//! 32, table inet slash32, chains SLASH32-*, links s32* and b32*, our file and folder), and nothing else. Can be repeated; goes on after an
 //! error and reports each. While pods are attached it refuses without --force: they would lose their network.
 //!
 //! Sysctls stay: others may need forwarding, and what it was before is not known.
 
 use crate::settings::Settings;
+use dataplane::hostport::Nfnetlink;
 use dataplane::link::LinkInfo;
 use dataplane::names::{HOST_LINK_PREFIX, NFT_TABLE, ROUTE_PROTOCOL, SHAPER_LINK_PREFIX};
 use dataplane::netlink::Netlink;
@@ -54,7 +55,7 @@ pub(crate) fn run(settings: &Settings, force: bool) -> anyhow::Result<ExitCode> 
     remove_conflist(settings, &mut report);
     remove_links(&mut netlink, &links, &mut report);
     remove_routes(&mut netlink, &mut report);
-    remove_table(settings, &mut report);
+    remove_rules(settings, &mut report);
     remove_state(&settings.state_dir, &mut report);
     tell(&report)
 }
@@ -115,16 +116,19 @@ fn remove_routes(netlink: &mut Netlink, report: &mut Report) {
     }
 }
 
-fn remove_table(settings: &Settings, report: &mut Report) {
-    let there = dataplane::hostport::Nfnetlink::open()
-        .and_then(|mut netfilter| netfilter.table_fingerprint());
-    let result = there.and_then(|fingerprint| {
-        let script = format!("add table inet {NFT_TABLE}\ndelete table inet {NFT_TABLE}\n");
-        fingerprint.map_or(Ok(false), |_| {
-            dataplane::nft::run_script(&settings.nft_program, &script).map(|()| true)
-        })
-    });
-    report.note(format!("nftables table inet {NFT_TABLE}"), result);
+/// By whichever back-end, chosen or not: another agent may have used another.
+fn remove_rules(settings: &Settings, report: &mut Report) {
+    let mut nfnetlink = match Nfnetlink::open() {
+        Ok(nfnetlink) => nfnetlink,
+        Err(error) => return report.errors.push(error.to_string()),
+    };
+    report.note(
+        format!("nftables table inet {NFT_TABLE}"),
+        nfnetlink.remove_table(),
+    );
+    for (what, result) in crate::netfilter::remove_all(settings, &mut nfnetlink) {
+        report.note(what, result);
+    }
 }
 
 /// Only a folder that looks like ours: a mistyped stateDir must not cost somebody's data.
@@ -169,6 +173,7 @@ fn is_state_name(name: &str) -> bool {
         "ipam",
         "ready",
         "hostports.lock",
+        "netfilter",
         "operations.jsonl",
         "probe",
     ]

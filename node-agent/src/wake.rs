@@ -16,6 +16,8 @@ pub(crate) struct Wakes {
     pub(crate) links: bool,
     /// Our nftables table changed.
     pub(crate) table: bool,
+    /// A table of others changed in which rules of ours may be.
+    pub(crate) shared_table: bool,
     /// What happened before is unknown: the first look, or events were lost.
     pub(crate) unknown: bool,
     /// How often events were lost.
@@ -29,7 +31,13 @@ pub(crate) struct Wakes {
 impl Wakes {
     /// True where there is something to do.
     pub(crate) fn any(&self) -> bool {
-        self.routes || self.links || self.table || self.unknown || self.view.is_some() || self.stop
+        self.routes
+            || self.links
+            || self.table
+            || self.shared_table
+            || self.unknown
+            || self.view.is_some()
+            || self.stop
     }
 }
 
@@ -54,6 +62,7 @@ impl Waker {
             Event::Route => wakes.routes = true,
             Event::Link | Event::Address => wakes.links = true,
             Event::NftTable => wakes.table = true,
+            Event::SharedTable => wakes.shared_table = true,
             Event::Subscribed => wakes.unknown = true,
             Event::Overrun => {
                 wakes.unknown = true;

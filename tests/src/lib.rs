@@ -20,6 +20,7 @@ pub mod judge;
 pub mod lab;
 pub mod libcni;
 pub mod machine;
+pub mod netfilter;
 pub mod node;
 pub mod nodes_file;
 pub mod pod;

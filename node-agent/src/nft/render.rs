@@ -18,6 +18,8 @@ use std::net::{IpAddr, SocketAddr};
 pub(crate) struct TableModel {
     pub(crate) anti_spoofing: bool,
     pub(crate) masquerade: bool,
+    /// What this node's pods have their addresses from. nftables knows pods by their links and needs it not.
+    pub(crate) own: Vec<IpNetwork>,
     /// Destinations that are never masqueraded; merged, both families.
     pub(crate) cluster: Vec<IpNetwork>,
     pub(crate) ports: BTreeMap<PortKey, PortEntry>,
@@ -249,4 +251,4 @@ fn render_chains(model: &TableModel) -> String {
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

@@ -6,7 +6,9 @@ use crate::metrics::{KindLabel, StateLabel, to_i64};
 use crate::observe::observe_records;
 use crate::problem::{Problem, ProblemKind};
 use crate::sysctls::ensure_sysctls;
+use dataplane::hostport::PortEntry;
 use ipam::{Holder, Ipam, IpamConfig};
+use std::net::IpAddr;
 
 impl Step<'_> {
     pub(super) fn ensure_sysctls(&mut self) {
@@ -36,13 +38,16 @@ impl Step<'_> {
         };
         // Read after the links: a record that came since then has its link still to come, and the grace period.
         let (records, _) = observe_records(&node.state);
+        let (netfilter, nfnetlink) = (&memory.netfilter, &mut self.kernel.netfilter);
+        let mut remove_ports =
+            |entries: &[PortEntry], pods: &[IpAddr]| netfilter.remove_ports(nfnetlink, entries, pods);
         let Freed {
             records,
             addresses,
             problems,
         } = memory
             .leaks
-            .collect(&context, &mut self.kernel.netfilter, &records, facts);
+            .collect(&context, &mut remove_ports, &records, facts);
         let freed = &node.shared.metrics.leaks_freed;
         freed
             .get_or_create(&KindLabel { kind: "record" })
