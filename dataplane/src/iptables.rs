@@ -61,13 +61,7 @@ impl std::fmt::Display for Flavour {
 /// whole or not at all.
 pub fn restore(flavour: Flavour, v6: bool, script: &str) -> Result<()> {
     let program = find(flavour, v6, "-restore")?;
-    program::run(
-        &program,
-        &["--noflush", "--wait", WAIT],
-        script,
-        INSTALL,
-    )
-    .map(drop)
+    program::run(&program, &["--noflush", "--wait", WAIT], script, INSTALL).map(drop)
 }
 
 /// What `iptables-save` prints, of one table or of all that are there. Naming a table makes the legacy kernel create it.
@@ -102,7 +96,11 @@ pub fn is_installed(flavour: Flavour) -> bool {
 
 /// True where the kernel holds legacy tables of the family in this namespace. Reading this creates none.
 pub fn has_legacy_tables(v6: bool) -> bool {
-    let file = if v6 { "ip6_tables_names" } else { "ip_tables_names" };
+    let file = if v6 {
+        "ip6_tables_names"
+    } else {
+        "ip_tables_names"
+    };
     std::fs::read_to_string(format!("/proc/self/net/{file}"))
         .is_ok_and(|names| !names.trim().is_empty())
 }

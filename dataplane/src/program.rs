@@ -28,12 +28,7 @@ pub(crate) struct Ended {
 
 /// Runs a program; returns its output. Anything but success is an error with what it said; `install` says what to do where
 /// there is no such program.
-pub(crate) fn run(
-    program: &str,
-    arguments: &[&str],
-    input: &str,
-    install: &str,
-) -> Result<String> {
+pub(crate) fn run(program: &str, arguments: &[&str], input: &str, install: &str) -> Result<String> {
     let ended = run_to_end(program, arguments, input, install)?;
     if ended.status.success() {
         Ok(ended.stdout)
@@ -174,8 +169,8 @@ mod tests {
 
     #[test]
     fn a_failing_program_is_told_with_its_words() {
-        let error = run("sh", &["-c", "echo no such thing >&2; exit 3"], "", "")
-            .expect_err("fails");
+        let error =
+            run("sh", &["-c", "echo no such thing >&2; exit 3"], "", "").expect_err("fails");
         assert!(
             error.to_string().contains("exit status: 3: no such thing"),
             "{error}"

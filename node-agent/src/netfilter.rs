@@ -36,8 +36,8 @@ pub(crate) struct Netfilter {
     rules: Rules,
     /// No other back-end holds anything of ours.
     alone: bool,
-    /// FORWARD of the legacy kernel had to be opened: nothing tells of its changes.
-    legacy_forward: bool,
+    /// Somebody uses legacy tables: nothing tells of their changes.
+    legacy: bool,
 }
 
 impl Netfilter {
@@ -83,7 +83,7 @@ impl Netfilter {
         let ipv6 = has_ipv6(&hands.settings.proc_sys);
         let firewalld = firewalld::ensure(hands.nfnetlink, &hands.settings.nft_program)?;
         let opened = forward::ensure(ipv6)?;
-        self.legacy_forward = opened.legacy;
+        self.legacy = opened.legacy;
         Ok(opened.changed || firewalld)
     }
 
@@ -101,7 +101,7 @@ impl Netfilter {
 
     /// True where the kernel tells of no change: only looking now and then finds one.
     pub(crate) fn must_poll(&self) -> bool {
-        self.legacy_forward || self.backend == Some(Backend::Iptables(Flavour::Legacy))
+        self.legacy || self.backend == Some(Backend::Iptables(Flavour::Legacy))
     }
 
     /// Takes host ports away, by value; under the host-port lock. For records that are freed.
@@ -153,10 +153,7 @@ fn announce(state: &StateDir, flavour: Flavour) -> std::result::Result<(), Table
 }
 
 /// Under the lock: no plugin is half-way in what is removed. The plugin is told last.
-fn leave_others(
-    hands: &mut Hands<'_>,
-    chosen: Backend,
-) -> std::result::Result<(), TableError> {
+fn leave_others(hands: &mut Hands<'_>, chosen: Backend) -> std::result::Result<(), TableError> {
     let _lock = hands.state.lock_host_ports(LOCK_PATIENCE)?;
     let told = hands.state.read_netfilter()?;
     if chosen != Backend::Nftables && hands.nfnetlink.remove_table()? {

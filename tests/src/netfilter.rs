@@ -22,7 +22,9 @@ pub fn backend() -> Backend {
         Err(_) | Ok("" | "nftables") => Backend::Nftables,
         Ok("iptables" | "iptables-nft") => Backend::Iptables("nft"),
         Ok("iptables-legacy") => Backend::Iptables("legacy"),
-        Ok(other) => panic!("SLASH32_TEST_NETFILTER={other}: nftables, iptables-legacy or iptables-nft"),
+        Ok(other) => {
+            panic!("SLASH32_TEST_NETFILTER={other}: nftables, iptables-legacy or iptables-nft")
+        }
     }
 }
 
@@ -70,12 +72,17 @@ impl Backend {
             for line in machine.run(&[&program])?.stdout.lines() {
                 if line.starts_with('*') || line.contains("SLASH32-") {
                     // Chains carry counters.
-                    all.push_str(line.split(" [").next().unwrap_or_default());
+                    let counted = line.starts_with(':').then(|| line.split_once(" ["));
+                    all.push_str(counted.flatten().map_or(line, |(chain, _)| chain));
                     all.push('\n');
                 }
             }
         }
-        Ok(if all.contains("SLASH32-") { all } else { String::new() })
+        Ok(if all.contains("SLASH32-") {
+            all
+        } else {
+            String::new()
+        })
     }
 
     /// The host ports in the kernel, one a line: `[host address ]protocol port pod port`.
@@ -83,7 +90,12 @@ impl Backend {
         let mut ports = Vec::new();
         match self {
             Backend::Nftables => {
-                for map in ["hostports4", "hostports4-any", "hostports6", "hostports6-any"] {
+                for map in [
+                    "hostports4",
+                    "hostports4-any",
+                    "hostports6",
+                    "hostports6-any",
+                ] {
                     let text = machine
                         .try_run(&["nft", "list", "map", "inet", "slash32", map])?
                         .stdout;
@@ -120,7 +132,9 @@ impl Backend {
             }
             Backend::Iptables(_) => {
                 let rules = self.rules(machine)?;
-                let lines = rules.lines().filter(|line| line.starts_with("-A SLASH32-HAIRPIN"));
+                let lines = rules
+                    .lines()
+                    .filter(|line| line.starts_with("-A SLASH32-HAIRPIN"));
                 lines.for_each(|line| found += &format!("{line}\n"));
             }
         }
@@ -143,9 +157,25 @@ impl Backend {
         let (protocol, host_port, ..) = port;
         match self {
             Backend::Nftables => machine
-                .nft(&format!("delete element inet slash32 hostports4-any {{ {protocol} . {host_port} }}"))
+                .nft(&format!(
+                    "delete element inet slash32 hostports4-any {{ {protocol} . {host_port} }}"
+                ))
                 .map(drop),
             Backend::Iptables(_) => self.nat(machine, "-D", port),
+        }
+    }
+
+    /// Makes one lead to another pod, in one transaction.
+    pub fn redirect_port(self, machine: &Machine, port: Port<'_>, pod: &str) -> Result<()> {
+        let (protocol, host_port, from, container_port) = port;
+        match self {
+            Backend::Nftables => machine
+                .nft(&format!("delete element inet slash32 hostports4-any {{ {protocol} . {host_port} }}\nadd element inet slash32 hostports4-any {{ {protocol} . {host_port} : {pod} . {container_port} }}"))
+                .map(drop),
+            Backend::Iptables(_) => {
+                let rule = format!("SLASH32-HOSTPORTS -p {protocol} -m {protocol} --dport {host_port} -j DNAT --to-destination");
+                self.restore(machine, "iptables", &format!("*nat\n-D {rule} {from}:{container_port}\n-A {rule} {pod}:{container_port}\nCOMMIT\n"))
+            }
         }
     }
 
@@ -153,10 +183,20 @@ impl Backend {
     pub fn delete_hairpin(self, machine: &Machine, pod: &str) -> Result<()> {
         match self {
             Backend::Nftables => machine
-                .nft(&format!("delete element inet slash32 hairpin4 {{ {pod} . {pod} }}"))
+                .nft(&format!(
+                    "delete element inet slash32 hairpin4 {{ {pod} . {pod} }}"
+                ))
                 .map(drop),
             Backend::Iptables(flavour) => machine
-                .run(&[&format!("iptables-{flavour}"), "-w", "5", "-t", "nat", "-F", "SLASH32-HAIRPIN"])
+                .run(&[
+                    &format!("iptables-{flavour}"),
+                    "-w",
+                    "5",
+                    "-t",
+                    "nat",
+                    "-F",
+                    "SLASH32-HAIRPIN",
+                ])
                 .map(drop),
         }
     }
@@ -199,7 +239,9 @@ impl Backend {
             format!("{v4} nat -N SLASH32-STRANGER"),
             format!("{v4} nat -F SLASH32-MASQUERADE"),
             format!("{v4} nat -I SLASH32-MASQUERADE -d 198.51.100.0/24 -j RETURN"),
-            format!("{v4} nat -D OUTPUT -m addrtype --dst-type LOCAL -m comment --comment 'Slash32: host ports of pods' -j SLASH32-HOSTPORTS"),
+            format!(
+                "{v4} nat -D OUTPUT -m addrtype --dst-type LOCAL -m comment --comment 'Slash32: host ports of pods' -j SLASH32-HOSTPORTS"
+            ),
         ]
     }
 
@@ -304,7 +346,8 @@ fn removal(saved: &str) -> String {
 fn push_removal(script: &mut String, table: &[&str]) {
     let jumps = table.iter().filter_map(|line| {
         let rule = line.strip_prefix("-A ")?;
-        (!rule.starts_with("SLASH32-") && rule.contains("-j SLASH32-")).then(|| format!("-D {rule}\n"))
+        (!rule.starts_with("SLASH32-") && rule.contains("-j SLASH32-"))
+            .then(|| format!("-D {rule}\n"))
     });
     let chains: Vec<&str> = table
         .iter()

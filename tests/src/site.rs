@@ -130,9 +130,15 @@ impl Site {
         let mut left: Vec<String> = shown
             .lines()
             .filter(|line| {
-                [": s32", ": b32", "dev s32", "-A SLASH32-HOSTPORTS", "-A SLASH32-HAIRPIN"]
-                    .iter()
-                    .any(|mark| line.contains(mark))
+                [
+                    ": s32",
+                    ": b32",
+                    "dev s32",
+                    "-A SLASH32-HOSTPORTS",
+                    "-A SLASH32-HAIRPIN",
+                ]
+                .iter()
+                .any(|mark| line.contains(mark))
             })
             .map(str::to_owned)
             .collect();

@@ -246,9 +246,13 @@ fn elements_deleted_or_added_by_hand_are_put_right() -> Result<()> {
     let took = wait::until("the foreign port is gone", repair_patience(), restored)?;
     eprintln!("a foreign port is gone: {took:?}");
     // One that leads somewhere else under the same key.
-    backend().delete_port(node, mine)?;
-    backend().add_port(node, ("tcp", HOST, "10.244.1.77", 80))?;
-    wait::until("the port leads to its pod again", repair_patience(), restored)?;
+    backend().redirect_port(node, mine, "10.244.1.77")?;
+    wait::until(
+        "the port leads to its pod again",
+        repair_patience(),
+        restored,
+    )
+    .with_context(|| stage.node().agent_log())?;
     stage.expect_open()?;
     expect_seen(&stage.web.machine, "192.0.2.1", HOST, "192.0.2.1")
 }

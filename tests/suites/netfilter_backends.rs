@@ -74,7 +74,8 @@ impl Stage {
         let lab = Lab::flat(name, 2)?;
         let agent = start(&lab.nodes[0], backend)?;
         let second = start(&lab.nodes[1], "nftables")?;
-        let web = lab.nodes[0].add_pod_with_ports("web", &[(8080, 80, "tcp"), (8080, 80, "udp")])?;
+        let web =
+            lab.nodes[0].add_pod_with_ports("web", &[(8080, 80, "tcp"), (8080, 80, "udp")])?;
         let far = lab.nodes[1].add_pod("far")?;
         let servers = [
             Server::start(&web.machine, 80)?,
@@ -144,7 +145,10 @@ fn moving_between_back_ends_under_traffic_loses_nothing_and_leaves_nothing() -> 
             Stream::start(&stage.web.machine, INTERNET[0], 80, interval)?,
         ];
         stage.restart(backend.setting())?;
-        for (stream, what) in streams.into_iter().zip(["host port", "pod to pod", "masquerade"]) {
+        for (stream, what) in streams
+            .into_iter()
+            .zip(["host port", "pod to pod", "masquerade"])
+        {
             let tally = stream.finish()?;
             ensure!(tally.sent > 10, "{what}: {tally:?}");
             ensure!(tally.lost == 0, "{what}, to {backend:?}: {tally:?}");
@@ -165,7 +169,11 @@ fn the_plugin_serves_every_state_in_which_a_killed_agent_leaves_a_move() -> Resu
     let machine = &node.machine;
     let ports = [(8080, 80, "tcp")];
     drop(start(node, "iptables-legacy")?);
-    let chains = machine.read(&["sh", "-c", "iptables-legacy-save; echo ==; ip6tables-legacy-save"])?;
+    let chains = machine.read(&[
+        "sh",
+        "-c",
+        "iptables-legacy-save; echo ==; ip6tables-legacy-save",
+    ])?;
     drop(start(node, "nftables")?);
     let file = machine.folder("/run/slash32").join("netfilter");
     ensure!(!file.exists(), "the file outlives the chains");
@@ -195,13 +203,19 @@ fn the_plugin_serves_every_state_in_which_a_killed_agent_leaves_a_move() -> Resu
     ensure!(LEGACY.ports(machine)?.len() == 2);
     let taken = node.add_pod_with_ports("d", &ports);
     let refusal = format!("{:#}", taken.err().context("a port was given twice")?);
-    ensure!(refusal.contains("\"code\":101") && refusal.contains("lab/c"), "{refusal}");
+    ensure!(
+        refusal.contains("\"code\":101") && refusal.contains("lab/c"),
+        "{refusal}"
+    );
     pod.del()?;
     node.expect_clean()?;
     // Nothing of either: the agent has not run.
     LEGACY.delete_all(machine)?;
     let early = node.add_pod_with_ports("e", &ports);
-    let refusal = format!("{:#}", early.err().context("a host port without any rules")?);
+    let refusal = format!(
+        "{:#}",
+        early.err().context("a host port without any rules")?
+    );
     ensure!(refusal.contains("\"code\":11"), "{refusal}");
     node.expect_clean()
 }
@@ -242,13 +256,27 @@ fn without_the_nft_program_auto_is_iptables() -> Result<()> {
     node.wait_converged()?;
     expect_only(&node.machine, NFTABLES)?;
     agent.kill()?;
-    let _agent = node.spawn_agent_with(&["--netfilter", "auto", "--nft-program", "/nowhere/nft"])?;
+    let _agent =
+        node.spawn_agent_with(&["--netfilter", "auto", "--nft-program", "/nowhere/nft"])?;
     node.wait_converged()?;
     // The table goes without the program, too.
     expect_only(&node.machine, NFT)?;
     // A setting that cannot be had is an error, not another back-end.
-    let refused = node.run_agent(&["run", "--once", "--nodes-file", "/etc/slash32/nodes.yaml", "--netfilter", "nftables", "--nft-program", "/nowhere/nft"])?;
-    ensure!(!refused.status.success() && refused.stderr.contains("/nowhere/nft"), "{}", refused.stderr);
+    let refused = node.run_agent(&[
+        "run",
+        "--once",
+        "--nodes-file",
+        "/etc/slash32/nodes.yaml",
+        "--netfilter",
+        "nftables",
+        "--nft-program",
+        "/nowhere/nft",
+    ])?;
+    ensure!(
+        !refused.status.success() && refused.stderr.contains("/nowhere/nft"),
+        "{}",
+        refused.stderr
+    );
     Ok(())
 }
 
@@ -274,14 +302,27 @@ fn foreign_rules_stay_as_they_are_from_the_first_start_to_uninstall() -> Result<
     let node = &lab.nodes[0];
     for flavour in ["legacy", "nft"] {
         for family in ["iptables", "ip6tables"] {
-            let outcome = restore(&node.machine, &format!("{family}-{flavour}-restore"), FOREIGN)?;
+            let outcome = restore(
+                &node.machine,
+                &format!("{family}-{flavour}-restore"),
+                FOREIGN,
+            )?;
             ensure!(outcome.status.success(), "{}", outcome.stderr);
         }
     }
     let foreign = || -> Result<String> {
         let state = kernel_state(node)?;
-        let rules = state.lines().filter(|line| line.starts_with("-A ") || line.starts_with(":"));
-        Ok(rules.filter(|line| !(line.contains(":SLASH32-") || line.contains("A SLASH32-") || line.contains("-j SLASH32-"))).map(|line| format!("{line}\n")).collect())
+        let rules = state
+            .lines()
+            .filter(|line| line.starts_with("-A ") || line.starts_with(":"));
+        Ok(rules
+            .filter(|line| {
+                !(line.contains(":SLASH32-")
+                    || line.contains("A SLASH32-")
+                    || line.contains("-j SLASH32-"))
+            })
+            .map(|line| format!("{line}\n"))
+            .collect())
     };
     let before = foreign()?;
     ensure!(before.matches("eth9").count() >= 3 * 4, "{before}");
@@ -300,7 +341,14 @@ fn foreign_rules_stay_as_they_are_from_the_first_start_to_uninstall() -> Result<
         ensure!(done.status.success(), "{}{}", done.stdout, done.stderr);
         ensure!(foreign()? == before);
         for other in ALL {
-            ensure!(other.rules(&node.machine)?.replace("not SLASH32-", "").lines().all(|line| !line.contains("SLASH32-")), "{other:?}");
+            ensure!(
+                other
+                    .rules(&node.machine)?
+                    .replace("not SLASH32-", "")
+                    .lines()
+                    .all(|line| !line.contains("SLASH32-")),
+                "{other:?}"
+            );
         }
     }
     Ok(())
@@ -345,25 +393,47 @@ fn pods_pass_where_docker_lets_forward_drop() -> Result<()> {
         drop(stage.agent.take());
         let outcome = restore(stage.machine(), &program, DOCKER)?;
         ensure!(outcome.status.success(), "{}", outcome.stderr);
-        ensure!(ask_tcp(&stage.web.machine, INTERNET[0], 80).is_err(), "Docker's rules drop nothing");
+        ensure!(
+            ask_tcp(&stage.web.machine, INTERNET[0], 80).is_err(),
+            "Docker's rules drop nothing"
+        );
         expect_silence(&stage.lab.client, "192.0.2.1", 8080)?;
         stage.restart(backend.setting())?;
         stage.expect_served()?;
         // Docker starts again: its rules come back, ours are wiped away with the chain.
-        stage.machine().run(&[&format!("iptables-{docker}"), "-w", "5", "-F", "FORWARD"])?;
+        stage
+            .machine()
+            .run(&[&format!("iptables-{docker}"), "-w", "5", "-F", "FORWARD"])?;
         restore(stage.machine(), &program, DOCKER)?;
-        let patience = if docker == "legacy" { SLOW } else { Duration::from_secs(5) };
+        let patience = if docker == "legacy" {
+            SLOW
+        } else {
+            Duration::from_secs(5)
+        };
         wait::until("pods pass again", patience, || {
             Ok(ask_tcp(&stage.web.machine, INTERNET[0], 80).is_ok())
-        })?;
+        })
+        .with_context(|| format!("{backend:?}, Docker by {docker}"))?;
         stage.expect_served()?;
         // Only pods: the rest is Docker's business.
-        let rules = stage.machine().read(&[&format!("iptables-{docker}-save"), "-t", "filter"])?;
+        let rules = stage
+            .machine()
+            .read(&[&format!("iptables-{docker}-save"), "-t", "filter"])?;
         ensure!(rules.contains(":FORWARD DROP"), "{rules}");
         // Once nothing drops any more, nothing of ours has a place there.
-        stage.machine().run(&[&format!("iptables-{docker}"), "-w", "5", "-P", "FORWARD", "ACCEPT"])?;
+        stage.machine().run(&[
+            &format!("iptables-{docker}"),
+            "-w",
+            "5",
+            "-P",
+            "FORWARD",
+            "ACCEPT",
+        ])?;
         wait::until("the accept is taken back", SLOW, || {
-            let rules = stage.machine().read(&[&format!("iptables-{docker}-save"), "-t", "filter"])?;
+            let rules =
+                stage
+                    .machine()
+                    .read(&[&format!("iptables-{docker}-save"), "-t", "filter"])?;
             Ok(!rules.contains("SLASH32-"))
         })?;
     }
@@ -383,7 +453,11 @@ fn golden_rules_are_taken_by_both_flavours() -> Result<()> {
             let script = std::fs::read_to_string(format!("{folder}/{name}"))?;
             let node = &lab.nodes[0].machine;
             let outcome = restore(node, &format!("{family}-{flavour}-restore"), &script)?;
-            ensure!(outcome.status.success(), "{name}, {flavour}: {}", outcome.stderr);
+            ensure!(
+                outcome.status.success(),
+                "{name}, {flavour}: {}",
+                outcome.stderr
+            );
         }
     }
     Ok(())

@@ -51,9 +51,11 @@ pub(super) fn clear_the_way(state: &StateDir, own: &AttachmentRecord) -> Result<
     let (live, dead) = list_live(state)?;
     let held = |record: &AttachmentRecord| -> Option<PortEntry> {
         let others = record.host_ports.iter().map(entry_of);
-        others
-            .into_iter()
-            .find(|entry| wanted.iter().any(|mine| mine.key == entry.key && mine != entry))
+        others.into_iter().find(|entry| {
+            wanted
+                .iter()
+                .any(|mine| mine.key == entry.key && mine != entry)
+        })
     };
     for record in live.iter().filter(|record| record.key != own.key) {
         if let Some(entry) = held(record) {

@@ -50,10 +50,7 @@ fn render_replacement(v6: bool, entries: &[PortEntry]) -> String {
 }
 
 /// The rules of both chains, as `iptables-save` prints them: ports of a given address first, since the first rule wins.
-pub fn port_rules<'a>(
-    v6: bool,
-    entries: impl IntoIterator<Item = &'a PortEntry>,
-) -> Vec<String> {
+pub fn port_rules<'a>(v6: bool, entries: impl IntoIterator<Item = &'a PortEntry>) -> Vec<String> {
     let mut entries: Vec<&PortEntry> = entries
         .into_iter()
         .filter(|entry| entry.key.v6 == v6)
@@ -61,9 +58,7 @@ pub fn port_rules<'a>(
     entries.sort_by_key(|entry| (entry.key.host_ip.is_none(), &entry.key));
     let pods: BTreeSet<IpAddr> = entries.iter().map(|entry| entry.pod_ip).collect();
     let ports = entries.iter().map(|entry| port_rule(entry));
-    ports
-        .chain(pods.into_iter().map(hairpin_rule))
-        .collect()
+    ports.chain(pods.into_iter().map(hairpin_rule)).collect()
 }
 
 fn port_rule(entry: &PortEntry) -> String {

@@ -86,7 +86,9 @@ fn wanted_raw(model: &TableModel, v6: bool) -> Wanted {
     let mut rules = Vec::new();
     if v6 {
         rules.push("# a pod is no router".to_owned());
-        rules.push(drop("-p icmpv6 -m icmp6 --icmpv6-type router-advertisement"));
+        rules.push(drop(
+            "-p icmpv6 -m icmp6 --icmpv6-type router-advertisement",
+        ));
         rules.push(drop("-p icmpv6 -m icmp6 --icmpv6-type redirect"));
     } else {
         rules.push("# links with host ports route 127.0.0.0/8; what a pod sends there is an attack (CVE-2020-8558)".to_owned());
@@ -123,7 +125,9 @@ fn wanted_nat(model: &TableModel, v6: bool) -> Wanted {
         format!("-A {CHAIN_POSTROUTING} -m conntrack --ctstate DNAT -j {CHAIN_HAIRPIN}"),
     ];
     if !v6 {
-        rules.push("# host ports asked for at 127.0.0.1: a pod cannot answer to that address".to_owned());
+        rules.push(
+            "# host ports asked for at 127.0.0.1: a pod cannot answer to that address".to_owned(),
+        );
         rules.push(format!(
             "-A {CHAIN_POSTROUTING} -s 127.0.0.0/8 -o {HOST_LINK_PREFIX}+ -j MASQUERADE"
         ));

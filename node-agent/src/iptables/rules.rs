@@ -16,6 +16,9 @@ use node_state::{StateDir, StateError};
 /// The tables whose chains are kept here; FORWARD is looked after elsewhere.
 const TABLES: [&str; 2] = ["raw", "nat"];
 
+/// Another program that writes the same chains needs a pause for one of these to be undisturbed.
+const ATTEMPTS: u32 = 5;
+
 /// Where the rules go.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Place {
@@ -103,7 +106,7 @@ impl Rules {
             let script = render_rules(&full, v6, &observe(place.flavour, v6)?);
             restore(place.flavour, v6, &script)?;
             let now = observe(place.flavour, v6)?;
-            if !is_whole(&script, &now) {
+            if !is_whole(&script, &now) || count_differences(&now, &full.ports, v6) > 0 {
                 return Err(TableError::Vanished("the iptables rules are"));
             }
             printed.push(now);
@@ -136,19 +139,36 @@ impl Rules {
         let _lock = state.lock_host_ports(LOCK_PATIENCE)?;
         let wanted = ports()?;
         let mut changed = 0;
-        for v6 in place.families() {
-            let differences = count_differences(&observe(place.flavour, v6)?, &wanted, v6);
-            if differences > 0 {
-                tracing::info!(differences, ipv6 = v6, "putting the host ports right");
-                let entries: Vec<PortEntry> = wanted.values().cloned().collect();
-                replace_ports(place.flavour, v6, &entries)?;
-            }
-            changed += differences;
+        for (v6, printed) in place.families().zip(&mut laid.printed) {
+            changed += put_ports_right(place.flavour, v6, &wanted, printed)?;
         }
-        laid.printed = observe_all(place)?;
         laid.ports = wanted;
         Ok(changed)
     }
+}
+
+/// Until the kernel holds just these; only then is it remembered. What another program writes between our writing and our
+/// looking would be taken for ours, for good.
+fn put_ports_right(
+    flavour: Flavour,
+    v6: bool,
+    wanted: &Ports,
+    printed: &mut Saved,
+) -> std::result::Result<usize, TableError> {
+    let mut changed = 0;
+    for _ in 0..ATTEMPTS {
+        let there = observe(flavour, v6)?;
+        let differences = count_differences(&there, wanted, v6);
+        if differences == 0 {
+            printed.set_ports(there.table("nat").ports);
+            return Ok(changed);
+        }
+        tracing::info!(differences, ipv6 = v6, "putting the host ports right");
+        let entries: Vec<PortEntry> = wanted.values().cloned().collect();
+        replace_ports(flavour, v6, &entries)?;
+        changed += differences;
+    }
+    Err(TableError::Vanished("host ports are"))
 }
 
 /// Removes what is ours from a flavour, FORWARD included. True where there was something.

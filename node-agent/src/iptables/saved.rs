@@ -65,6 +65,11 @@ impl Saved {
         self.tables.get(name).cloned().unwrap_or_default()
     }
 
+    /// Takes over what the plugin writes.
+    pub(crate) fn set_ports(&mut self, ports: Vec<String>) {
+        self.tables.entry("nat".to_owned()).or_default().ports = ports;
+    }
+
     /// Tables that hold anything of ours.
     pub(crate) fn own_tables(&self) -> impl Iterator<Item = (&str, &SavedTable)> {
         self.tables
@@ -164,9 +169,15 @@ COMMIT
             Forward::PolicyDrops
         );
         for (rule, told) in [
-            ("-A FORWARD -j REJECT --reject-with icmp-host-prohibited", Forward::RuleRefuses),
+            (
+                "-A FORWARD -j REJECT --reject-with icmp-host-prohibited",
+                Forward::RuleRefuses,
+            ),
             ("-A FORWARD -j DROP", Forward::RuleRefuses),
-            ("-A FORWARD -m conntrack --ctstate INVALID -j DROP", Forward::Accepts),
+            (
+                "-A FORWARD -m conntrack --ctstate INVALID -j DROP",
+                Forward::Accepts,
+            ),
             ("-A FORWARD -i eth7 -j DROP", Forward::Accepts),
         ] {
             let text = format!("*filter\n:FORWARD ACCEPT [0:0]\n{rule}\nCOMMIT\n");

@@ -37,7 +37,10 @@ fn change(nfnetlink: &mut Nfnetlink, nft_program: &str, wanted: bool) -> Result<
         return Ok(false);
     };
     run_script(nft_program, &script)?;
-    tracing::info!(wanted, "changed the accept for pods in firewalld's chain filter_FORWARD");
+    tracing::info!(
+        wanted,
+        "changed the accept for pods in firewalld's chain filter_FORWARD"
+    );
     Ok(true)
 }
 
@@ -50,12 +53,17 @@ fn render_change(listed: &str, wanted: bool) -> Option<String> {
     let refuses = lines().any(|line| line.starts_with("reject") || line.starts_with("drop"));
     let wanted = wanted && refuses;
     let whole = ours.len() == 2
-        && rules().iter().all(|rule| ours.iter().any(|line| line.starts_with(rule.as_str())));
+        && rules()
+            .iter()
+            .all(|rule| ours.iter().any(|line| line.starts_with(rule.as_str())));
     if if wanted { whole } else { ours.is_empty() } {
         return None;
     }
     let mut text = String::new();
-    for handle in ours.iter().filter_map(|line| line.split("# handle ").nth(1)) {
+    for handle in ours
+        .iter()
+        .filter_map(|line| line.split("# handle ").nth(1))
+    {
         let _ = writeln!(text, "delete rule {CHAIN} handle {handle}");
     }
     if wanted {

@@ -5,7 +5,7 @@
 use crate::iptables::rules::observe;
 use crate::iptables::saved::{Forward, SavedTable};
 use dataplane::error::Result;
-use dataplane::iptables::{Flavour, is_installed, restore};
+use dataplane::iptables::{Flavour, has_legacy_tables, is_installed, restore};
 use dataplane::names::{CHAIN_FORWARD, HOST_LINK_PREFIX};
 use std::fmt::Write;
 
@@ -13,7 +13,7 @@ use std::fmt::Write;
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(crate) struct Opened {
     pub(crate) changed: bool,
-    /// The legacy kernel has our accept.
+    /// There are legacy tables, of which nobody tells when they change.
     pub(crate) legacy: bool,
 }
 
@@ -28,7 +28,7 @@ pub(crate) fn ensure(ipv6: bool) -> Result<Opened> {
                 opened.changed = true;
                 tell(flavour, v6, filter.forward);
             }
-            opened.legacy |= flavour == Flavour::Legacy && filter.forward != Forward::Accepts;
+            opened.legacy |= flavour == Flavour::Legacy && has_legacy_tables(v6);
         }
     }
     Ok(opened)
@@ -63,7 +63,11 @@ fn render_change(filter: &SavedTable) -> Option<String> {
         return None;
     }
     let mut text = String::from("*filter\n");
-    for jump in filter.jumps.iter().filter_map(|jump| jump.strip_prefix("-A ")) {
+    for jump in filter
+        .jumps
+        .iter()
+        .filter_map(|jump| jump.strip_prefix("-A "))
+    {
         let _ = writeln!(text, "-D {jump}");
     }
     if wanted {

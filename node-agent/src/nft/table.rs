@@ -147,7 +147,9 @@ impl Table {
         };
         dataplane::nft::run_script(program, &render_cluster_update(model))?;
         laid.model.cluster.clone_from(&model.cluster);
-        laid.fingerprint = netfilter.table_fingerprint()?.ok_or(TableError::Vanished(NFT_TABLE_IS))?;
+        laid.fingerprint = netfilter
+            .table_fingerprint()?
+            .ok_or(TableError::Vanished(NFT_TABLE_IS))?;
         Ok(true)
     }
 }

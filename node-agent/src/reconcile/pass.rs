@@ -41,6 +41,7 @@ pub(super) struct Memory {
     /// Problems of steps that not every pass takes, until their next turn.
     pub(super) slow_problems: Vec<Problem>,
     pub(super) table_problems: Vec<Problem>,
+    pub(super) forward_problems: Vec<Problem>,
     pub(super) route_problems: Vec<Problem>,
     /// Why the wish is not that of the newest view: this node's own Node. The old wish stands.
     undecided: Option<Problem>,
@@ -55,21 +56,24 @@ pub(super) struct Memory {
 impl Memory {
     /// The next moment at which the memory itself asks for a pass.
     pub(super) fn due_at(&self) -> Option<Instant> {
-        [self.ways_due, self.netfilter_due].into_iter().flatten().min()
+        [self.ways_due, self.netfilter_due]
+            .into_iter()
+            .flatten()
+            .min()
     }
 
     pub(super) fn is_due(&self, now: Instant) -> bool {
         self.due_at().is_some_and(|due| now >= due)
     }
 
-    /// True where the packet filter is to be looked at in this pass; else a later one may be set.
-    fn wants_netfilter_look(&mut self, wakes: &Wakes, now: Instant) -> bool {
-        let own = wakes.links || wakes.table;
-        if own && !self.netfilter.looks_are_dear() {
-            return true;
-        }
+    /// True where other people's tables are to be looked at in this pass, and ours where that is as dear; else a later one
+    /// may be set.
+    fn wants_dear_look(&mut self, wakes: &Wakes, now: Instant) -> bool {
+        let own = self.netfilter.looks_are_dear() && (wakes.links || wakes.table);
         if own || wakes.shared_table {
-            let soon = self.netfilter_seen.map_or(now, |seen| seen + DEAR_LOOK_INTERVAL);
+            let soon = self
+                .netfilter_seen
+                .map_or(now, |seen| seen + DEAR_LOOK_INTERVAL);
             self.netfilter_due = Some(self.netfilter_due.map_or(soon, |due| due.min(soon)));
         }
         self.netfilter_due.is_some_and(|due| now >= due)
@@ -148,7 +152,9 @@ impl Step<'_> {
             self.sync_routes(true)?;
         }
         let slow = full || first;
-        let look = self.node.memory.wants_netfilter_look(wakes, self.now);
+        let dear_look = slow || self.node.memory.wants_dear_look(wakes, self.now);
+        let cheap = !self.node.memory.netfilter.looks_are_dear();
+        let look = dear_look || cheap && (wakes.links || wakes.table);
         if look && !(slow || wakes.links) {
             self.read_records();
         }
@@ -159,8 +165,11 @@ impl Step<'_> {
         if slow || changed || wakes.links {
             self.sync_routes(!changed)?;
         }
-        if slow || changed || look {
+        if changed || look {
             self.sync_table();
+        }
+        if dear_look {
+            self.open_forward();
         }
         if slow {
             self.collect_leaks();
@@ -170,6 +179,7 @@ impl Step<'_> {
         let standing = memory.record_problems.iter().chain(&memory.slow_problems);
         let standing = standing
             .chain(&memory.table_problems)
+            .chain(&memory.forward_problems)
             .chain(&memory.route_problems)
             .chain(&memory.undecided);
         let standing = standing.chain(memory.desired.iter().flat_map(|desired| &desired.problems));

@@ -39,8 +39,9 @@ impl Step<'_> {
         // Read after the links: a record that came since then has its link still to come, and the grace period.
         let (records, _) = observe_records(&node.state);
         let (netfilter, nfnetlink) = (&memory.netfilter, &mut self.kernel.netfilter);
-        let mut remove_ports =
-            |entries: &[PortEntry], pods: &[IpAddr]| netfilter.remove_ports(nfnetlink, entries, pods);
+        let mut remove_ports = |entries: &[PortEntry], pods: &[IpAddr]| {
+            netfilter.remove_ports(nfnetlink, entries, pods)
+        };
         let Freed {
             records,
             addresses,

@@ -16,7 +16,6 @@ impl Step<'_> {
     /// Our rules.
     pub(super) fn sync_table(&mut self) {
         self.node.memory.table_problems.clear();
-        self.node.memory.note_netfilter_look(self.now);
         let result = self.try_sync_table();
         let memory = &mut self.node.memory;
         match result {
@@ -33,11 +32,11 @@ impl Step<'_> {
                     .push(Problem::new(ProblemKind::Nftables, error.to_string()));
             }
         }
-        self.open_forward();
     }
 
     /// The way through the filters of others, where it is closed.
-    fn open_forward(&mut self) {
+    pub(super) fn open_forward(&mut self) {
+        self.node.memory.forward_problems.clear();
         let node = &mut *self.node;
         let mut hands = Hands {
             settings: &node.settings,
@@ -48,9 +47,10 @@ impl Step<'_> {
             Ok(changed) => self.outcome.changed |= changed,
             Err(error) => node
                 .memory
-                .table_problems
+                .forward_problems
                 .push(Problem::new(ProblemKind::Nftables, error.to_string())),
         }
+        self.node.memory.note_netfilter_look(self.now);
     }
 
     fn try_sync_table(&mut self) -> Result<TableChanges, TableError> {
@@ -87,9 +87,7 @@ impl Step<'_> {
             state,
             nfnetlink: &mut self.kernel.netfilter,
         };
-        memory
-            .netfilter
-            .ensure(&mut hands, &model, &mut read_again)
+        memory.netfilter.ensure(&mut hands, &model, &mut read_again)
     }
 
     fn count_table(&self, changes: TableChanges) {

@@ -7,7 +7,10 @@ use crate::nft::render::tests::{compare, three_nodes};
 
 #[test]
 fn both_families_of_three_dual_stack_nodes_are_the_golden_ones() {
-    for (name, v6) in [("dual-stack.iptables", false), ("dual-stack.ip6tables", true)] {
+    for (name, v6) in [
+        ("dual-stack.iptables", false),
+        ("dual-stack.ip6tables", true),
+    ] {
         compare(name, &render_rules(&three_nodes(), v6, &Saved::default()));
     }
 }
@@ -15,7 +18,10 @@ fn both_families_of_three_dual_stack_nodes_are_the_golden_ones() {
 #[test]
 fn without_masquerade_and_anti_spoofing_it_is_the_golden_one() {
     let model = TableModel::default();
-    compare("bare.iptables", &render_rules(&model, false, &Saved::default()));
+    compare(
+        "bare.iptables",
+        &render_rules(&model, false, &Saved::default()),
+    );
 }
 
 /// What a former agent, or somebody's hand, left.
