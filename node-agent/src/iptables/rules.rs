@@ -11,6 +11,7 @@ use dataplane::error::Result;
 use dataplane::hostport::PortEntry;
 use dataplane::iptables::ports::{parse_port_rule, port_rules, replace_ports};
 use dataplane::iptables::{Flavour, has_legacy_tables, restore, save};
+use dataplane::names::CHAIN_HAIRPIN;
 use node_state::{StateDir, StateError};
 
 /// The tables whose chains are kept here; FORWARD is looked after elsewhere.
@@ -245,7 +246,10 @@ fn count_differences(there: &Saved, wanted: &Ports, v6: bool) -> usize {
         Some(entry) => port_rules(v6, [&entry]).remove(0),
         None => line.clone(),
     };
-    let found: Vec<String> = there.table("nat").ports.iter().map(spell).collect();
+    let mut found: Vec<String> = there.table("nat").ports.iter().map(spell).collect();
+    // The programs print chains in an order of their own.
+    let hairpin = format!("-A {CHAIN_HAIRPIN} ");
+    found.sort_by_key(|rule| rule.starts_with(&hairpin));
     let expected = port_rules(v6, wanted.values());
     let missing = expected.iter().filter(|rule| !found.contains(rule));
     let extra = found.iter().filter(|rule| !expected.contains(rule));
@@ -275,6 +279,16 @@ mod tests {
             count_differences(&saved(&rules), &wanted, false),
             1,
             "the order counts: the first rule wins"
+        );
+        let (hairpins, mut chains_swapped): (Vec<String>, Vec<String>) =
+            port_rules(false, wanted.values())
+                .into_iter()
+                .partition(|rule| rule.contains("HAIRPIN"));
+        chains_swapped.splice(0..0, hairpins);
+        assert_eq!(
+            count_differences(&saved(&chains_swapped), &wanted, false),
+            0,
+            "that of chains does not"
         );
         rules.rotate_right(1);
         rules.push("-A SLASH32-HOSTPORTS -j ACCEPT".into());
