@@ -14,6 +14,7 @@ use dataplane::hostport::{HostPortError, Nfnetlink, PortEntry};
 use dataplane::netlink::Netlink;
 use iptables::Refilled;
 use node_state::StateDir;
+use node_state::lock::FileLock;
 use node_state::record::{AttachmentKey, AttachmentRecord, HostPort, PortProtocol};
 use std::net::IpAddr;
 use wanted::{describe_key, entry_of, protocol_number};
@@ -170,24 +171,31 @@ pub(crate) struct Released {
     /// Open for as long as this lives: closing it waits for the kernel to dispose of the elements (one RCU grace
     /// period, some 20 ms), which the removal of the link waits for anyway.
     _nfnetlink: Nfnetlink,
+    /// Where the record still names the ports: to be held until the record is gone, or the agent lays them again.
+    lock: Option<FileLock>,
 }
 
 impl Released {
-    /// Cuts the connections that went through the ports. The link is gone: no packet can track them anew.
-    pub(crate) fn finish(self) -> Result<(), Error> {
+    /// Cuts the connections that went through the ports. The link is gone: no packet can track them anew. What is
+    /// returned is to be kept until the record is removed.
+    pub(crate) fn finish(self) -> Result<Option<FileLock>, Error> {
         conntrack::flush_released(&self.entries)?;
-        Ok(())
+        Ok(self.lock)
     }
 }
 
 /// DEL's part, on the record as ADD wrote it: the elements go first, then the record forgets
-/// them, both under the lock, so the agent cannot lay them again in between.
+/// them, both under the lock, so the agent cannot lay them again in between. Where the record cannot be written (a full
+/// disk must not keep pods from going) the lock is held until the record goes.
 pub(crate) fn release(state: &StateDir, record: &AttachmentRecord) -> Result<Released, Error> {
-    let _lock = state.lock_host_ports(LOCK_PATIENCE)?;
+    let lock = state.lock_host_ports(LOCK_PATIENCE)?;
     refill_without(state, &record.host_ports, Some(&record.key))?;
     let released = remove(&record.host_ports)?;
-    forget(state, record)?;
-    Ok(released)
+    let forgotten = forget(state, record).is_ok();
+    Ok(Released {
+        lock: (!forgotten).then_some(lock),
+        ..released
+    })
 }
 
 /// The same without a record to go by. What another attachment's record names is that one's: it may have got the
@@ -237,6 +245,7 @@ fn remove(ports: &[HostPort]) -> Result<Released, Error> {
     Ok(Released {
         entries,
         _nfnetlink: nfnetlink,
+        lock: None,
     })
 }
 

@@ -13,16 +13,20 @@ use nix::sys::socket::{setsockopt, sockopt};
 
 use crate::error::{KernelError, Result};
 use crate::names::NFT_TABLE;
-use crate::netlink::{RTM_DELLINK, RTM_DELROUTE, RTM_NEWADDR, RTM_NEWLINK, RTM_NEWROUTE};
+use crate::netlink::{
+    RTM_DELADDR, RTM_DELLINK, RTM_DELNEIGH, RTM_DELROUTE, RTM_NEWADDR, RTM_NEWLINK, RTM_NEWNEIGH,
+    RTM_NEWROUTE,
+};
 use crate::nfnetlink::{
     HEADER as NF_HEADER, NFPROTO_INET, NFPROTO_IPV4, NFPROTO_IPV6, SUBSYS_NFTABLES,
 };
 use crate::wire::attribute::Attributes;
 use crate::wire::message::{Message, messages};
 
-const RTM_DELADDR: u16 = RTM_NEWADDR + 1;
-/// Link, IPv4 address, IPv4 route, IPv6 address, IPv6 route (`RTNLGRP_*`).
-const ROUTE_GROUPS: [u32; 5] = [1, 5, 7, 9, 11];
+/// Link, neighbour, IPv4 address, IPv4 route, IPv4 rule, IPv6 address, IPv6 route, IPv6 rule (`RTNLGRP_*`).
+const ROUTE_GROUPS: [u32; 8] = [1, 3, 5, 7, 8, 9, 11, 19];
+const RTM_NEWRULE: u16 = 32;
+const RTM_DELRULE: u16 = 33;
 /// `NFNLGRP_NFTABLES`.
 const NFT_GROUP: u32 = 7;
 const NFT_MSG_NEWGEN: u16 = SUBSYS_NFTABLES << 8 | 15;
@@ -42,6 +46,8 @@ pub enum Event {
     Link,
     /// An address came or went.
     Address,
+    /// A neighbour or forwarding entry of this link. On a busy node these come by the second: most are nobody's business.
+    Neighbour(u32),
     /// Our nftables table, or anything in it, elements included.
     NftTable,
     /// Tables of iptables-nft that we may have rules in, or firewalld's.
@@ -156,9 +162,16 @@ fn drain(
 
 fn route_event(message: &Message<'_>) -> Option<Event> {
     match message.kind {
-        RTM_NEWROUTE | RTM_DELROUTE => Some(Event::Route),
+        // Rules choose among tables of routes.
+        RTM_NEWROUTE | RTM_DELROUTE | RTM_NEWRULE | RTM_DELRULE => Some(Event::Route),
         RTM_NEWLINK | RTM_DELLINK => Some(Event::Link),
         RTM_NEWADDR | RTM_DELADDR => Some(Event::Address),
+        // struct ndmsg: the link's index stands at 4.
+        RTM_NEWNEIGH | RTM_DELNEIGH => message
+            .payload
+            .get(4..8)
+            .and_then(|bytes| Some(u32::from_ne_bytes(bytes.try_into().ok()?)))
+            .map(Event::Neighbour),
         _ => None,
     }
 }
@@ -175,7 +188,9 @@ fn nft_event(message: &Message<'_>) -> Option<Event> {
     match (*message.payload.first()?, table.as_ref()) {
         (NFPROTO_INET, NFT_TABLE) => Some(Event::NftTable),
         (NFPROTO_INET, "firewalld") => Some(Event::SharedTable),
-        (NFPROTO_IPV4 | NFPROTO_IPV6, "raw" | "nat" | "filter") => Some(Event::SharedTable),
+        (NFPROTO_IPV4 | NFPROTO_IPV6, "raw" | "mangle" | "nat" | "filter") => {
+            Some(Event::SharedTable)
+        }
         _ => None,
     }
 }

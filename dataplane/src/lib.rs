@@ -12,6 +12,7 @@
 //! By which names, numbers and addresses a fresh process recognises what is ours: [`names`].
 
 pub mod address;
+pub mod clock;
 pub mod conntrack;
 pub mod error;
 pub mod events;
@@ -25,8 +26,11 @@ pub mod netns;
 mod nfnetlink;
 pub mod nft;
 pub mod pod_side;
+pub mod probe;
 mod program;
 pub mod route;
+pub mod rule;
 pub mod shaping;
 pub mod sysctl;
+pub mod tunnel;
 mod wire;

@@ -30,6 +30,16 @@ pub fn version(program: &str) -> Result<String> {
         .to_owned())
 }
 
+/// Has nft and the kernel look at the script without carrying it out: what this kernel cannot do is the error.
+pub fn check_script(program: &str, script: &str) -> Result<()> {
+    program::run(program, &["--check", "-f", "-"], script, INSTALL).map(drop)
+}
+
+/// What nft prints for these arguments, which must only read: `list ruleset`, `-j list chains`.
+pub fn list(program: &str, arguments: &[&str]) -> Result<String> {
+    program::run(program, arguments, "", INSTALL)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

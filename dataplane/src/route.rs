@@ -17,6 +17,7 @@ use crate::wire::batch::{Batch, F_DUMP};
 mod apply;
 mod decode;
 pub(crate) mod encode;
+pub mod question;
 
 use decode::{lookup_from, route_from};
 

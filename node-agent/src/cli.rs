@@ -1,7 +1,9 @@
 //! The command line as typed. Resolved into `Settings` by main; what each command does is in the file of its name.
 
+use crate::commands::format::Format;
 use crate::settings::raw::RawSettings;
 use clap::{Args, Parser, Subcommand};
+use clap_complete::Shell;
 use std::path::PathBuf;
 
 const AFTER_HELP: &str = "\
@@ -22,6 +24,26 @@ Examples:
 
 A flag wins over its environment variable, that over the settings file, that over the default.";
 
+const STATUS_EXAMPLES: &str = "\
+Examples:
+  slash32-agent status                         # on the node, as root
+  kubectl -n kube-system exec ds/slash32-agent -- slash32-agent status
+  slash32-agent status --watch                 # again every 2 seconds
+  slash32-agent status -o json | jq '.peers[] | select(.route != \"present\")'
+
+Works without a running agent too: peers are then known from the file of Nodes, or from the kernel's routes.";
+
+const COMPLETION_EXAMPLES: &str = "\
+Examples:
+  source <(slash32-agent completion bash)
+  slash32-agent completion zsh > \"${fpath[1]}/_slash32-agent\"
+  slash32-agent completion fish > ~/.config/fish/completions/slash32-agent.fish";
+
+const MAN_EXAMPLES: &str = "\
+Examples:
+  slash32-agent man | man -l -
+  slash32-agent man status > /usr/local/share/man/man1/slash32-agent-status.1";
+
 /// Slash32's node agent: routes, masquerading and host ports of one node, kept as they should be
 #[derive(Debug, Parser)]
 #[command(name = "slash32-agent", version, after_help = AFTER_HELP, arg_required_else_help = true)]
@@ -38,6 +60,21 @@ pub(crate) enum Command {
     Run(RunArgs),
     /// Remove from this node all that is Slash32's, and only that
     Uninstall(UninstallArgs),
+    /// Show this node at a glance: peers, addresses, pods, operations, drift
+    #[command(after_help = STATUS_EXAMPLES)]
+    Status(StatusArgs),
+    /// Print the completion script of a shell
+    #[command(after_help = COMPLETION_EXAMPLES)]
+    Completion {
+        /// The shell
+        shell: Shell,
+    },
+    /// Print the manual page
+    #[command(after_help = MAN_EXAMPLES)]
+    Man {
+        /// Of this command alone
+        command: Option<String>,
+    },
     /// Print the version
     Version,
 }
@@ -62,8 +99,33 @@ pub(crate) struct UninstallArgs {
     pub(crate) settings: SettingsArgs,
 }
 
-/// Where settings come from.
+/// `status`.
 #[derive(Debug, Args)]
+pub(crate) struct StatusArgs {
+    /// How to print it
+    #[arg(
+        short,
+        long,
+        value_enum,
+        default_value = "table",
+        value_name = "FORMAT"
+    )]
+    pub(crate) output: Format,
+    /// Again and again, until stopped
+    #[arg(short, long)]
+    pub(crate) watch: bool,
+    /// Seconds between two looks with --watch
+    #[arg(long, default_value_t = 2, value_parser = clap::value_parser!(u32).range(1..=3600), value_name = "SECONDS")]
+    pub(crate) interval: u32,
+    /// How many of the plugin's last operations are shown, at most 1000
+    #[arg(long, default_value_t = 10, value_name = "COUNT")]
+    pub(crate) operations: usize,
+    #[command(flatten)]
+    pub(crate) settings: SettingsArgs,
+}
+
+/// Where settings come from.
+#[derive(Debug, Clone, Args)]
 pub(crate) struct SettingsArgs {
     /// Settings file, YAML [default: /etc/slash32/agent.yaml where there is one]
     #[arg(long, env = "SLASH32_CONFIG", value_name = "PATH")]

@@ -1,4 +1,4 @@
-//! /healthz, /readyz and /metrics. Reads `Shared` and nothing else; no handler can wait for the reconcile thread longer
+//! /healthz, /readyz, /status and /metrics. Reads `Shared` and nothing else; no handler can wait for the reconcile thread longer
 //! than for a mutex that is held for microseconds.
 
 use crate::status::Shared;
@@ -10,11 +10,12 @@ use axum::routing::get;
 use std::sync::Arc;
 use std::time::Instant;
 
-/// The three paths.
+/// The four paths.
 pub(crate) fn router(shared: Arc<Shared>) -> Router {
     Router::new()
         .route("/healthz", get(healthz))
         .route("/readyz", get(readyz))
+        .route("/status", get(status))
         .route("/metrics", get(metrics))
         .with_state(shared)
 }
@@ -25,6 +26,13 @@ async fn healthz(State(shared): State<Arc<Shared>>) -> Response {
 
 async fn readyz(State(shared): State<Arc<Shared>>) -> Response {
     answer(shared.readiness())
+}
+
+async fn status(State(shared): State<Arc<Shared>>) -> Response {
+    match serde_json::to_vec(&shared.report(Instant::now())) {
+        Ok(text) => ([(header::CONTENT_TYPE, "application/json")], text).into_response(),
+        Err(error) => (StatusCode::INTERNAL_SERVER_ERROR, error.to_string()).into_response(),
+    }
 }
 
 async fn metrics(State(shared): State<Arc<Shared>>) -> Response {

@@ -1,32 +1,39 @@
 //! slash32-agent: the node agent of Slash32. This file is the table of contents; docs/ARCHITECTURE.md is the map.
 //!
 //! Source of Nodes -> `view` -> `desired` (pure) -> `observe` -> `diff` (pure) -> `apply`, in `reconcile`'s one thread.
-//! tokio stays in `run`, at the edge: signals and HTTP.
+//! tokio stays at the edge, in `run` and `kubernetes`: signals, HTTP, the API server.
 
 mod apply;
 mod cidr;
 mod cli;
+mod commands;
 mod conflist;
 mod desired;
 mod diff;
 mod facts;
 mod http;
 mod iptables;
+mod kubernetes;
 mod leaks;
 mod logging;
+mod look;
 mod metrics;
 mod netfilter;
 mod nft;
 mod nodes;
 mod observe;
 mod pace;
+mod plugins;
 mod preflight;
 mod problem;
 mod reconcile;
+mod report;
+mod ruleset;
 mod run;
 mod settings;
 mod status;
 mod sysctls;
+mod tunnel;
 mod uninstall;
 mod view;
 mod wake;
@@ -50,6 +57,11 @@ fn main() -> ExitCode {
         Command::Uninstall(args) => with_settings(args.settings, |settings| {
             uninstall::run(&settings, args.force)
         }),
+        Command::Status(args) => with_settings(args.settings.clone(), |settings| {
+            commands::status::run(&settings, &args)
+        }),
+        Command::Completion { shell } => commands::manual::print_completion(shell),
+        Command::Man { command } => commands::manual::print_man(command.as_deref()),
         Command::Version => print_version(),
     };
     result.unwrap_or_else(|error| {

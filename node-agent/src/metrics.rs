@@ -34,6 +34,11 @@ pub(crate) struct Metrics {
     pub(crate) nodes: Gauge,
     pub(crate) nodes_file_last_error: Gauge,
     pub(crate) nodes_file_reads: Family<StateLabel, Counter>,
+    pub(crate) api_up: Gauge,
+    pub(crate) api_watches: Family<KindLabel, Counter>,
+    pub(crate) api_errors: Family<KindLabel, Counter>,
+    pub(crate) api_writes: Family<KindLabel, Counter>,
+    pub(crate) view_to_kernel: Histogram,
     pub(crate) routes: Family<StateLabel, Gauge>,
     pub(crate) route_changes: Family<KindLabel, Counter>,
     pub(crate) route_repairs: Counter,
@@ -44,6 +49,7 @@ pub(crate) struct Metrics {
     pub(crate) host_ports: Gauge,
     pub(crate) ipam_addresses: Family<StateLabel, FloatGauge>,
     pub(crate) table_writes: Family<KindLabel, Counter>,
+    pub(crate) tunnel_changes: Counter,
     pub(crate) element_repairs: Counter,
     pub(crate) netlink_overruns: Counter,
     pub(crate) leaks_freed: Family<KindLabel, Counter>,
@@ -65,6 +71,14 @@ impl Metrics {
             Unit::Seconds,
             duration.clone(),
         );
+        let view_to_kernel =
+            Histogram::new([0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1.0, 5.0]);
+        registry.register_with_unit(
+            "view_to_kernel",
+            "Time from the first news of Nodes to the end of the pass that put them into the kernel",
+            Unit::Seconds,
+            view_to_kernel.clone(),
+        );
         Metrics {
             nodes: gauge(&mut registry, "nodes", "Nodes in the view of the cluster"),
             nodes_file_last_error: gauge(
@@ -77,6 +91,27 @@ impl Metrics {
                 "nodes_file_reads",
                 "Readings of the file of Nodes, by result",
             ),
+            api_up: gauge(
+                &mut registry,
+                "api_up",
+                "1 while the watch of Nodes at the API server stands",
+            ),
+            api_watches: family(
+                &mut registry,
+                "api_watches",
+                "Watches of Nodes begun: with a whole list, or resumed where the last one ended",
+            ),
+            api_errors: family(
+                &mut registry,
+                "api_errors",
+                "Requests to the API server that failed, by kind",
+            ),
+            api_writes: family(
+                &mut registry,
+                "api_writes",
+                "Node conditions and Events written",
+            ),
+            view_to_kernel,
             routes: family(
                 &mut registry,
                 "routes",
@@ -120,6 +155,11 @@ impl Metrics {
                 "nftables_element_repairs",
                 "Host-port elements put right",
             ),
+            tunnel_changes: counter(
+                &mut registry,
+                "tunnel_changes",
+                "Device, addresses and entries of the tunnel that were put right",
+            ),
             netlink_overruns: counter(
                 &mut registry,
                 "netlink_overruns",
@@ -136,7 +176,7 @@ impl Metrics {
 
     /// Every kind has a value, zero included, so that an alert can be written before the first trouble.
     pub(crate) fn set_problems(&self, problems: &[Problem]) {
-        for kind in ProblemKind::ALL {
+        for &kind in ProblemKind::ALL {
             let count = problems
                 .iter()
                 .filter(|problem| problem.kind == kind)
@@ -147,6 +187,15 @@ impl Metrics {
                 })
                 .set(to_i64(count));
         }
+    }
+
+    /// One reading of the file of Nodes.
+    pub(crate) fn count_reading_of_file(&self, good: bool) {
+        let state = if good { "ok" } else { "refused" };
+        self.nodes_file_reads
+            .get_or_create(&StateLabel { state })
+            .inc();
+        self.nodes_file_last_error.set(i64::from(!good));
     }
 
     /// The text for a scrape.

@@ -1,6 +1,6 @@
 //! Nodes as a source gives them: a slim form of the Kubernetes object, everything else dropped while it is read, so that
-//! thousands of Nodes cost a few hundred kilobytes. `document` reads text, `file` watches a file; the watch of the API
-//! server will be a third neighbour. `view` judges what they say.
+//! thousands of Nodes cost a few hundred kilobytes. `document` reads text, `file` watches a file; `kubernetes` has the
+//! watch of the API server. `view` judges what they say.
 
 use serde::Deserialize;
 

@@ -9,6 +9,8 @@ use std::collections::BTreeSet;
 pub(crate) enum ProblemKind {
     /// The file of Nodes cannot be read or is refused; an older view is kept where there is one.
     NodesFile,
+    /// The API server cannot be used as the source of Nodes; an older view is kept where there is one.
+    Api,
     /// This node's own Node is missing or not usable: nothing can be decided.
     OwnNode,
     /// A Node that cannot be used, or only for one family.
@@ -27,15 +29,22 @@ pub(crate) enum ProblemKind {
     Kernel,
     /// Our nftables table could not be laid or read.
     Nftables,
+    /// The tunnel to other nodes could not be made, or not as it should be.
+    Tunnel,
     /// A sysctl could not be set.
     Sysctl,
     /// The state folder or the CNI folder cannot be read or written.
     State,
+    /// No plugin that works is in the runtime's folder, and ours cannot be put there.
+    PluginMissing,
+    /// A plugin works there, and cannot be replaced by ours.
+    PluginOutdated,
 }
 
 impl ProblemKind {
-    pub(crate) const ALL: [ProblemKind; 12] = [
+    pub(crate) const ALL: &[ProblemKind] = &[
         Self::NodesFile,
+        Self::Api,
         Self::OwnNode,
         Self::InvalidNode,
         Self::CidrConflict,
@@ -45,14 +54,18 @@ impl ProblemKind {
         Self::Record,
         Self::Kernel,
         Self::Nftables,
+        Self::Tunnel,
         Self::Sysctl,
         Self::State,
+        Self::PluginMissing,
+        Self::PluginOutdated,
     ];
 
     /// The label.
     pub(crate) fn as_str(self) -> &'static str {
         match self {
             Self::NodesFile => "nodes_file",
+            Self::Api => "api",
             Self::OwnNode => "own_node",
             Self::InvalidNode => "invalid_node",
             Self::CidrConflict => "cidr_conflict",
@@ -62,8 +75,11 @@ impl ProblemKind {
             Self::Record => "record",
             Self::Kernel => "kernel",
             Self::Nftables => "nftables",
+            Self::Tunnel => "tunnel",
             Self::Sysctl => "sysctl",
             Self::State => "state",
+            Self::PluginMissing => "plugin_missing",
+            Self::PluginOutdated => "plugin_outdated",
         }
     }
 
@@ -72,13 +88,44 @@ impl ProblemKind {
     pub(crate) fn blocks_ready(self) -> bool {
         matches!(
             self,
-            Self::OwnNode | Self::Kernel | Self::Nftables | Self::Sysctl | Self::State
+            Self::OwnNode
+                | Self::Kernel
+                | Self::Nftables
+                | Self::Tunnel
+                | Self::Sysctl
+                | Self::State
+                | Self::PluginMissing
         )
+    }
+
+    /// The reason of the Kubernetes Event on this node's Node, for what a user must act upon; `None` is told by log,
+    /// metrics and /readyz alone. All of that is decided here; `kubernetes::event` says how often and about whom.
+    pub(crate) fn event_reason(self) -> Option<&'static str> {
+        match self {
+            // No Event can be made without the API server, and none is with the file.
+            Self::NodesFile | Self::Api => None,
+            // Freed or read again by the agent itself.
+            Self::Record => None,
+            Self::OwnNode => Some("OwnNodeNotUsable"),
+            Self::InvalidNode => Some("InvalidNode"),
+            Self::CidrConflict => Some("PodCIDRConflict"),
+            Self::OffLink => Some("PeerNotReachable"),
+            Self::ForeignRoute => Some("ForeignRoute"),
+            Self::HostPortConflict => Some("HostPortConflict"),
+            Self::Kernel => Some("KernelRefused"),
+            Self::Nftables => Some("NftablesFailed"),
+            Self::Tunnel => Some("TunnelFailed"),
+            Self::Sysctl => Some("SysctlFailed"),
+            Self::State => Some("StateFolderFailed"),
+            Self::PluginMissing => Some("PluginMissing"),
+            Self::PluginOutdated => Some("PluginOutdated"),
+        }
     }
 
     /// True where trying again by the clock can help, without any event.
     pub(crate) fn is_retried(self) -> bool {
-        self.blocks_ready() && self != Self::OwnNode || self == Self::ForeignRoute
+        self.blocks_ready() && self != Self::OwnNode
+            || matches!(self, Self::ForeignRoute | Self::PluginOutdated)
     }
 }
 
@@ -87,6 +134,8 @@ impl ProblemKind {
 pub(crate) struct Problem {
     pub(crate) kind: ProblemKind,
     pub(crate) text: String,
+    /// The Node that it is about, where that may be another than this node's.
+    pub(crate) node: Option<Box<str>>,
 }
 
 impl Problem {
@@ -94,7 +143,21 @@ impl Problem {
         Problem {
             kind,
             text: text.into(),
+            node: None,
         }
+    }
+
+    /// The same, about this Node.
+    pub(crate) fn about(self, node: &str) -> Problem {
+        Problem {
+            node: Some(node.into()),
+            ..self
+        }
+    }
+
+    /// True where it is this node's own trouble, or its own Node's.
+    pub(crate) fn concerns(&self, own: &str) -> bool {
+        self.node.as_deref().is_none_or(|node| node == own)
     }
 }
 
@@ -170,8 +233,32 @@ mod tests {
             ProblemKind::CidrConflict,
             ProblemKind::ForeignRoute,
             ProblemKind::Record,
+            ProblemKind::Api,
+            ProblemKind::PluginOutdated,
         ] {
             assert!(!kind.blocks_ready());
         }
+    }
+
+    #[test]
+    fn reasons_of_events_are_distinct_words_in_camel_case() {
+        let reasons: Vec<&str> = ProblemKind::ALL
+            .iter()
+            .filter_map(|kind| kind.event_reason())
+            .collect();
+        let distinct: BTreeSet<&&str> = reasons.iter().collect();
+        assert_eq!(distinct.len(), reasons.len());
+        for reason in reasons {
+            assert!(reason.starts_with(|first: char| first.is_ascii_uppercase()));
+            assert!(reason.chars().all(|letter| letter.is_ascii_alphanumeric()));
+        }
+    }
+
+    #[test]
+    fn a_problem_concerns_the_node_it_is_about() {
+        let problem = Problem::new(ProblemKind::InvalidNode, "x");
+        assert!(problem.concerns("a"));
+        let problem = problem.about("b");
+        assert!(problem.concerns("b") && !problem.concerns("a"));
     }
 }

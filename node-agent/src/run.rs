@@ -1,10 +1,13 @@
-//! `slash32-agent run`: starts the threads (reconcile, events, file of Nodes), serves HTTP, ends on a signal. tokio is
-//! here and nowhere else, on one thread.
+//! `slash32-agent run`: starts the threads (reconcile, events) and the source of Nodes (a thread for a file, a task for
+//! the API server), serves HTTP, ends on a signal. tokio runs on this one thread.
 
+use crate::kubernetes::Kubernetes;
 use crate::nodes::file;
+use crate::problem::Problem;
 use crate::reconcile::Reconciler;
 use crate::settings::Settings;
 use crate::status::Shared;
+use crate::view::ClusterView;
 use crate::wake::Waker;
 use crate::{http, preflight};
 use anyhow::{Context, bail};
@@ -32,27 +35,63 @@ pub(crate) fn run(settings: Settings, once: bool) -> anyhow::Result<ExitCode> {
         settings = effective.join(" "),
         "slash32-agent starts"
     );
-    let Some(nodes_file) = settings.nodes_file.clone() else {
-        bail!(
-            "no source of Nodes: set nodesFile (--nodes-file, SLASH32_NODES_FILE) to a file as 'kubectl get nodes -o yaml' prints it"
-        );
-    };
+    let source = Source::from_settings(&settings)?;
     preflight::check(&settings)?;
     let settings = Arc::new(settings);
     let shared = Arc::new(Shared::new(Instant::now()));
     let reconciler = Reconciler::new(settings.clone(), shared.clone());
-    if once {
-        return Ok(report(&reconciler.run_once(file::read_view(&nodes_file))));
-    }
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
-        .context("start the HTTP server's runtime")?;
-    runtime.block_on(serve(&settings, shared, reconciler, nodes_file))
+        .context("start the runtime of HTTP server and client")?;
+    if once {
+        let view = runtime.block_on(source.read_view());
+        return Ok(report(&reconciler.run_once(view)));
+    }
+    runtime.block_on(serve(&settings, shared, reconciler, source))
+}
+
+/// Where Nodes come from.
+#[derive(Debug)]
+enum Source {
+    File(PathBuf),
+    Api(Kubernetes),
+}
+
+impl Source {
+    /// A file wins over the API server.
+    fn from_settings(settings: &Settings) -> anyhow::Result<Source> {
+        if let Some(path) = &settings.nodes_file {
+            return Ok(Source::File(path.clone()));
+        }
+        match Kubernetes::from_settings(settings) {
+            Ok(kubernetes) => Ok(Source::Api(kubernetes)),
+            Err(problem) => bail!(problem.text),
+        }
+    }
+
+    async fn read_view(&self) -> Result<ClusterView, Problem> {
+        match self {
+            Source::File(path) => file::read_view(path),
+            Source::Api(kubernetes) => kubernetes.read_view().await,
+        }
+    }
+
+    /// Feeds the waker until the process ends.
+    fn start(self, waker: &Arc<Waker>, shared: &Arc<Shared>) -> anyhow::Result<()> {
+        let (waker, shared) = (waker.clone(), shared.clone());
+        match self {
+            Source::File(path) => spawn("nodes-file", move || file::watch(path, waker)),
+            Source::Api(kubernetes) => {
+                tokio::spawn(kubernetes.run(waker, shared));
+                Ok(())
+            }
+        }
+    }
 }
 
 /// The log has told the problems; here is the sum.
-fn report(problems: &[crate::problem::Problem]) -> ExitCode {
+fn report(problems: &[Problem]) -> ExitCode {
     if problems.is_empty() {
         tracing::info!("converged");
         return ExitCode::SUCCESS;
@@ -65,7 +104,7 @@ async fn serve(
     settings: &Settings,
     shared: Arc<Shared>,
     reconciler: Reconciler,
-    nodes_file: PathBuf,
+    source: Source,
 ) -> anyhow::Result<ExitCode> {
     // Before any thread starts: a signal that comes early must not kill a pass half-way.
     let mut terminate = signal(SignalKind::terminate()).context("listen for SIGTERM")?;
@@ -79,7 +118,8 @@ async fn serve(
         None => None,
     };
     let waker = Arc::new(Waker::default());
-    let done = start_threads(&waker, reconciler, nodes_file)?;
+    let done = start_threads(&waker, reconciler)?;
+    source.start(&waker, &shared)?;
     let server = async {
         match listener {
             Some(listener) => axum::serve(listener, http::router(shared)).await,
@@ -105,12 +145,10 @@ async fn serve(
 fn start_threads(
     waker: &Arc<Waker>,
     reconciler: Reconciler,
-    nodes_file: PathBuf,
 ) -> anyhow::Result<tokio::sync::oneshot::Receiver<()>> {
     let (ended, done) = tokio::sync::oneshot::channel();
-    let (for_events, for_nodes, for_reconcile) = (waker.clone(), waker.clone(), waker.clone());
+    let (for_events, for_reconcile) = (waker.clone(), waker.clone());
     spawn("events", move || watch_events(&for_events))?;
-    spawn("nodes-file", move || file::watch(nodes_file, for_nodes))?;
     spawn("reconcile", move || {
         reconciler.run(&for_reconcile);
         let _ = ended.send(());

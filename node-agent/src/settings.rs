@@ -2,19 +2,22 @@
 //! file may rely on them. An error names key, value and what is allowed.
 
 use crate::netfilter::choose::NetfilterSetting;
+use axum::http::Uri;
 use dataplane::iptables::Flavour;
 use ipnetwork::IpNetwork;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
+pub(crate) mod encapsulation;
 pub(crate) mod raw;
 mod values;
 
+use encapsulation::Encapsulation;
 use raw::RawSettings;
 use values::{
-    absolute, error, non_empty, one_of, parse_bool, parse_cidrs, parse_conf_name, parse_duration,
-    parse_mtu, parse_network_name, parse_node_name,
+    absolute, error, non_empty, one_of, parse_api_server, parse_bool, parse_cidrs, parse_conf_name,
+    parse_duration, parse_mtu, parse_network_name, parse_node_name,
 };
 
 /// How pods get their MTU.
@@ -49,16 +52,24 @@ pub(crate) struct Masquerade {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Settings {
     pub(crate) node_name: String,
-    /// `None` only for commands that need no Nodes (`uninstall`).
+    /// The source of Nodes; without it the API server is.
     pub(crate) nodes_file: Option<PathBuf>,
+    /// How to reach the API server; without it by the pod's service account.
+    pub(crate) kubeconfig: Option<PathBuf>,
+    /// Instead of the URL that the kubeconfig or the pod's environment names.
+    pub(crate) api_server: Option<Uri>,
     pub(crate) state_dir: PathBuf,
     pub(crate) cni_conf_dir: PathBuf,
     pub(crate) cni_conf_name: String,
+    /// Where plugins are installed; `None`: somebody else does that.
+    pub(crate) cni_bin_dir: Option<PathBuf>,
+    pub(crate) plugin_dir: PathBuf,
     pub(crate) network_name: String,
     pub(crate) cluster_cidrs: Vec<IpNetwork>,
     pub(crate) masquerade: Masquerade,
     pub(crate) anti_spoofing: bool,
     pub(crate) mtu: MtuSetting,
+    pub(crate) encapsulation: Encapsulation,
     pub(crate) listen: Option<SocketAddr>,
     pub(crate) log_format: LogFormat,
     pub(crate) log_level: tracing::Level,
@@ -118,19 +129,22 @@ impl Settings {
     ) -> Result<Settings, SettingError> {
         let text =
             |value: Option<String>, default: &str| value.unwrap_or_else(|| default.to_owned());
+        let encapsulation = Encapsulation::from_raw(&raw)?;
         let listen = text(raw.listen, "127.0.0.1:9532");
-        // The key is there so that a settings file can say it already; tunnels are not.
-        one_of(
-            "encapsulation",
-            text(raw.encapsulation, "none"),
-            &[("none", ())],
-        )?;
         Ok(Settings {
             node_name: parse_node_name(raw.node_name, around)?,
             nodes_file: raw.nodes_file.map(|path| absolute("nodesFile", path)).transpose()?,
+            kubeconfig: raw.kubeconfig.map(|path| absolute("kubeconfig", path)).transpose()?,
+            api_server: raw.api_server.map(parse_api_server).transpose()?,
             state_dir: absolute("stateDir", text(raw.state_dir, node_state::StateDir::DEFAULT))?,
             cni_conf_dir: absolute("cniConfDir", text(raw.cni_conf_dir, "/etc/cni/net.d"))?,
             cni_conf_name: parse_conf_name(text(raw.cni_conf_name, "10-slash32.conflist"))?,
+            cni_bin_dir: raw
+                .cni_bin_dir
+                .filter(|path| !path.is_empty())
+                .map(|path| absolute("cniBinDir", path))
+                .transpose()?,
+            plugin_dir: absolute("pluginDir", text(raw.plugin_dir, "/opt/slash32/bin"))?,
             network_name: parse_network_name(text(raw.network_name, "slash32"))?,
             cluster_cidrs: parse_cidrs("clusterCIDRs", raw.cluster_cidrs)?,
             masquerade: Masquerade {
@@ -139,6 +153,7 @@ impl Settings {
             },
             anti_spoofing: parse_bool("antiSpoofing", raw.anti_spoofing, true)?,
             mtu: parse_mtu(text(raw.mtu, "auto"))?,
+            encapsulation,
             listen: match listen.as_str() {
                 "" => None,
                 address => Some(address.parse().map_err(|_| {
@@ -180,7 +195,7 @@ impl Settings {
                 .collect::<Vec<_>>()
                 .join(",")
         };
-        vec![
+        let mut all = vec![
             ("nodeName", self.node_name.clone()),
             (
                 "nodesFile",
@@ -189,9 +204,31 @@ impl Settings {
                     .map(|path| path.display().to_string())
                     .unwrap_or_default(),
             ),
+            (
+                "kubeconfig",
+                self.kubeconfig
+                    .as_ref()
+                    .map(|path| path.display().to_string())
+                    .unwrap_or_default(),
+            ),
+            (
+                "apiServer",
+                self.api_server
+                    .as_ref()
+                    .map(ToString::to_string)
+                    .unwrap_or_default(),
+            ),
             ("stateDir", self.state_dir.display().to_string()),
             ("cniConfDir", self.cni_conf_dir.display().to_string()),
             ("cniConfName", self.cni_conf_name.clone()),
+            (
+                "cniBinDir",
+                self.cni_bin_dir
+                    .as_ref()
+                    .map(|path| path.display().to_string())
+                    .unwrap_or_default(),
+            ),
+            ("pluginDir", self.plugin_dir.display().to_string()),
             ("networkName", self.network_name.clone()),
             ("clusterCIDRs", list(&self.cluster_cidrs)),
             ("masquerade.enabled", self.masquerade.enabled.to_string()),
@@ -204,7 +241,9 @@ impl Settings {
                     MtuSetting::Fixed(bytes) => bytes.to_string(),
                 },
             ),
-            ("encapsulation", "none".to_owned()),
+        ];
+        all.extend(self.encapsulation.effective());
+        all.extend([
             (
                 "listen",
                 self.listen
@@ -224,7 +263,8 @@ impl Settings {
             ("netfilter", self.netfilter.to_string()),
             ("nftProgram", self.nft_program.clone()),
             ("procSys", self.proc_sys.display().to_string()),
-        ]
+        ]);
+        all
     }
 }
 

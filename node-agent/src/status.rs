@@ -1,9 +1,12 @@
-//! What the reconcile thread publishes and the HTTP server shows: heartbeat, readiness, problems, metrics.
+//! What the reconcile thread publishes: heartbeat, readiness, problems, metrics. The HTTP server shows it, and the
+//! Kubernetes source writes it to this node's Node.
 
-use crate::metrics::{Metrics, to_i64};
+use crate::metrics::{KindLabel, Metrics, to_i64};
 use crate::problem::Problem;
+use crate::report::{AgentReport, Repairs, ReportedNode, ReportedProblem};
+use crate::view::ClusterView;
 use std::fmt::Write;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 /// The reconcile thread beats at least every few seconds, also when it has nothing to do. The longest step that it takes
@@ -14,7 +17,10 @@ const ALIVE_WITHIN: Duration = Duration::from_secs(60);
 #[derive(Debug)]
 pub(crate) struct Shared {
     pub(crate) metrics: Metrics,
+    started: Instant,
     status: Mutex<Status>,
+    /// Told when readiness or problems change. A value of tokio that needs no runtime on this side.
+    pub(crate) changed: tokio::sync::Notify,
 }
 
 #[derive(Debug)]
@@ -25,6 +31,8 @@ struct Status {
     /// Why it is not ready.
     waiting_for: String,
     problems: Vec<Problem>,
+    /// The reconcile thread's own, shared: not a copy.
+    view: Option<Arc<ClusterView>>,
 }
 
 impl Shared {
@@ -34,10 +42,13 @@ impl Shared {
             ready: false,
             waiting_for: "the first pass".into(),
             problems: Vec::new(),
+            view: None,
         };
         Shared {
             metrics: Metrics::new(),
+            started: now,
             status: Mutex::new(status),
+            changed: tokio::sync::Notify::new(),
         }
     }
 
@@ -50,6 +61,9 @@ impl Shared {
     pub(crate) fn publish(&self, converged: bool, problems: Vec<Problem>) {
         self.metrics.set_problems(&problems);
         let mut status = self.lock();
+        if (converged && !status.ready) || status.problems != problems {
+            self.changed.notify_one();
+        }
         status.ready |= converged;
         status.waiting_for = problems
             .iter()
@@ -61,6 +75,12 @@ impl Shared {
             );
         status.problems = problems;
         self.metrics.ready.set(to_i64(usize::from(status.ready)));
+    }
+
+    /// Whether a whole pass has converged, and what stands against it.
+    pub(crate) fn standing(&self) -> (bool, Vec<Problem>) {
+        let status = self.lock();
+        (status.ready, status.problems.clone())
     }
 
     /// For /healthz: (alive, text).
@@ -91,6 +111,39 @@ impl Shared {
             let _ = writeln!(text, "problem: {problem}");
         }
         (status.ready, text)
+    }
+
+    /// The Nodes in force.
+    pub(crate) fn set_view(&self, view: Arc<ClusterView>) {
+        self.lock().view = Some(view);
+    }
+
+    /// For /status.
+    pub(crate) fn report(&self, now: Instant) -> AgentReport {
+        let (ready, waiting_for, problems, view) = {
+            let status = self.lock();
+            (
+                status.ready,
+                status.waiting_for.clone(),
+                status.problems.iter().map(ReportedProblem::from).collect(),
+                status.view.clone(),
+            )
+        };
+        let repaired = KindLabel { kind: "repair" };
+        AgentReport {
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            uptime_s: now.saturating_duration_since(self.started).as_secs(),
+            ready,
+            waiting_for: if ready { String::new() } else { waiting_for },
+            problems,
+            repairs: Repairs {
+                routes: self.metrics.route_repairs.get(),
+                table: self.metrics.table_writes.get_or_create(&repaired).get(),
+                host_ports: self.metrics.element_repairs.get(),
+                overruns: self.metrics.netlink_overruns.get(),
+            },
+            nodes: view.map(|view| view.nodes.iter().map(ReportedNode::from).collect()),
+        }
     }
 
     fn lock(&self) -> MutexGuard<'_, Status> {

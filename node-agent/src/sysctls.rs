@@ -2,6 +2,7 @@
 //! IPv6 forwarding: a node that forwards ignores router advertisements unless accept_ra is 2, and would lose its own
 //! default route some minutes later. Called by `reconcile` on the slow timer.
 
+use crate::desired::tunnel::Tunnel;
 use crate::facts::{Facts, is_pod_link};
 use crate::problem::{Problem, ProblemKind};
 use dataplane::error::KernelError;
@@ -38,6 +39,34 @@ pub(crate) fn ensure_sysctls(
     }
     ensure("net/ipv6/conf/all/forwarding", "1");
     problems
+}
+
+/// The tunnel's device and the links of this node's own addresses must filter by the reverse path loosely, where they do:
+/// between a node and a pod of a peer one direction goes through the tunnel and the other one does not. The kernel takes
+/// the larger of a link's own value and `all`, and 2 is loose.
+pub(crate) fn ensure_tunnel_sysctls(root: &Path, facts: &Facts, tunnel: &Tunnel) -> Vec<Problem> {
+    let key = |link: &str| format!("net/ipv4/conf/{link}/rp_filter");
+    let value = |link: &str| read_sysctl(root, &key(link)).unwrap_or_default();
+    let of_all = value("all");
+    let holders = tunnel.addresses.iter();
+    let holders = holders.filter_map(|address| facts.find_holder(*address));
+    let mut links: BTreeSet<&str> = holders.map(|(_, link)| link.name.as_ref()).collect();
+    links.insert(&tunnel.spec.name);
+    let strict = |link: &&&str| of_all.clone().max(value(link)) == "1";
+    let ensure = |link: &str| match ensure_sysctl(root, &key(link), "2") {
+        Ok(changed) => {
+            if changed {
+                tracing::info!(
+                    "set sysctl {} = 2: strict filtering would drop half of what goes through the tunnel",
+                    key(link)
+                );
+            }
+            None
+        }
+        Err(error) => Some(complaint(&error)),
+    };
+    let strict: Vec<&str> = links.iter().filter(strict).copied().collect();
+    strict.into_iter().filter_map(ensure).collect()
 }
 
 fn accept_ra(link: &str) -> String {

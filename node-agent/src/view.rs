@@ -39,7 +39,7 @@ pub(crate) struct ClusterView {
 
 impl ClusterView {
     /// Judges what a source says. Sorted by name, so that the same Nodes are the same view in whatever order they come.
-    pub(crate) fn from_nodes(raw: &[RawNode]) -> ClusterView {
+    pub(crate) fn from_nodes<'a>(raw: impl IntoIterator<Item = &'a RawNode>) -> ClusterView {
         let mut problems = Vec::new();
         let mut nodes: BTreeMap<&str, NodeView> = BTreeMap::new();
         for raw in raw {
@@ -49,9 +49,8 @@ impl ClusterView {
             };
             let node = read_node(name, raw, &mut problems);
             if nodes.insert(name, node).is_some() {
-                problems.push(invalid(format!(
-                    "node {name} is there twice; the last one counts"
-                )));
+                let text = format!("node {name} is there twice; the last one counts");
+                problems.push(invalid(text).about(name));
             }
         }
         let mut nodes: Vec<NodeView> = nodes.into_values().collect();
@@ -78,7 +77,8 @@ fn invalid(text: impl Into<String>) -> Problem {
     Problem::new(ProblemKind::InvalidNode, text)
 }
 
-fn read_node(name: &str, raw: &RawNode, problems: &mut Vec<Problem>) -> NodeView {
+fn read_node(name: &str, raw: &RawNode, all_problems: &mut Vec<Problem>) -> NodeView {
+    let problems = &mut Vec::new();
     let node = NodeView {
         name: name.into(),
         pod_cidrs: read_pod_cidrs(name, raw, problems).into(),
@@ -96,6 +96,7 @@ fn read_node(name: &str, raw: &RawNode, problems: &mut Vec<Problem>) -> NodeView
             )));
         }
     }
+    all_problems.extend(problems.drain(..).map(|problem| problem.about(name)));
     node
 }
 

@@ -4,6 +4,7 @@
 use crate::problem::Problem;
 use crate::view::ClusterView;
 use dataplane::events::Event;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -14,6 +15,8 @@ pub(crate) struct Wakes {
     pub(crate) routes: bool,
     /// A link or an address changed.
     pub(crate) links: bool,
+    /// A neighbour or forwarding entry of the tunnel changed.
+    pub(crate) entries: bool,
     /// Our nftables table changed.
     pub(crate) table: bool,
     /// A table of others changed in which rules of ours may be.
@@ -24,6 +27,8 @@ pub(crate) struct Wakes {
     pub(crate) overruns: u64,
     /// The newest answer of the source of Nodes.
     pub(crate) view: Option<Result<Arc<ClusterView>, Problem>>,
+    /// When the source learnt of the first change that `view` holds and no pass has seen.
+    pub(crate) view_since: Option<Instant>,
     /// The process ends.
     pub(crate) stop: bool,
 }
@@ -33,6 +38,7 @@ impl Wakes {
     pub(crate) fn any(&self) -> bool {
         self.routes
             || self.links
+            || self.entries
             || self.table
             || self.shared_table
             || self.unknown
@@ -46,6 +52,8 @@ impl Wakes {
 pub(crate) struct Waker {
     state: Mutex<State>,
     changed: Condvar,
+    /// Index of the tunnel's link; 0 while there is none.
+    tunnel: AtomicU32,
 }
 
 #[derive(Debug, Default)]
@@ -58,9 +66,15 @@ struct State {
 impl Waker {
     /// For the events thread; false when it should end.
     pub(crate) fn set_event(&self, event: Event) -> bool {
+        if let Event::Neighbour(link) = event
+            && link != self.tunnel.load(Ordering::Relaxed)
+        {
+            return !self.is_stopped();
+        }
         self.change(|wakes| match event {
             Event::Route => wakes.routes = true,
             Event::Link | Event::Address => wakes.links = true,
+            Event::Neighbour(_) => wakes.entries = true,
             Event::NftTable => wakes.table = true,
             Event::SharedTable => wakes.shared_table = true,
             Event::Subscribed => wakes.unknown = true,
@@ -73,7 +87,20 @@ impl Waker {
 
     /// For the source of Nodes; a newer view replaces one that nobody has looked at yet. False when it should end.
     pub(crate) fn set_view(&self, view: Result<ClusterView, Problem>) -> bool {
-        self.change(|wakes| wakes.view = Some(view.map(Arc::new)))
+        self.set_view_of(view, Instant::now())
+    }
+
+    /// The same for a source that knows since when its news are news.
+    pub(crate) fn set_view_of(&self, view: Result<ClusterView, Problem>, since: Instant) -> bool {
+        self.change(|wakes| {
+            wakes.view = Some(view.map(Arc::new));
+            wakes.view_since.get_or_insert(since);
+        })
+    }
+
+    /// From now on neighbours of this link count; those of all others never do.
+    pub(crate) fn watch_tunnel(&self, link: Option<u32>) {
+        self.tunnel.store(link.unwrap_or(0), Ordering::Relaxed);
     }
 
     /// Ends the reconcile thread after its current pass.
@@ -147,6 +174,18 @@ mod tests {
         let wakes = waker.wait_until(Instant::now());
         assert!(wakes.routes && !wakes.links && wakes.view.is_none());
         assert!(!waker.wait_until(Instant::now()).any());
+    }
+
+    #[test]
+    fn neighbours_count_on_the_tunnels_link_only() {
+        let waker = Waker::default();
+        assert!(waker.set_event(Event::Neighbour(7)));
+        assert!(!waker.wait_until(Instant::now()).any());
+        waker.watch_tunnel(Some(7));
+        assert!(waker.set_event(Event::Neighbour(6)));
+        assert!(!waker.wait_until(Instant::now()).any());
+        assert!(waker.set_event(Event::Neighbour(7)));
+        assert!(waker.wait_until(Instant::now()).entries);
     }
 
     #[test]

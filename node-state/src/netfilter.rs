@@ -1,6 +1,6 @@
 //! `netfilter`: which kinds of iptables hold host ports on this node, one word a line. The agent writes it before it lays
 //! such rules and shortens it after it has removed them; without the file there are none, and host ports are elements of the
-//! nftables table. The plugin reads it under the host-port lock (docs/decisions/0005).
+//! nftables table. The plugin reads it under the host-port lock (docs/decisions/0006).
 
 use crate::folder::Folder;
 use crate::{StateDir, StateError};

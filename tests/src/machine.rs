@@ -47,7 +47,6 @@ pub struct Outcome {
 impl Machine {
     /// Makes the namespace (lo up, forwarding off, as a machine boots) and its folders.
     pub fn new(name: &str) -> Result<Machine> {
-        run_here(&["ip", "netns", "add", name])?;
         let machine = Machine {
             name: name.into(),
             folders: PathBuf::from("/run/machines").join(name),
@@ -57,15 +56,27 @@ impl Machine {
             // What is mounted over; on the lab's own overlay.
             std::fs::create_dir_all(folder)?;
         }
-        machine.run(&["ip", "link", "set", "lo", "up"])?;
-        machine.run(&[
+        machine.boot()?;
+        Ok(machine)
+    }
+
+    /// The namespace anew, as after a reboot; the folders stay.
+    pub fn renew(&self) -> Result<()> {
+        run_here(&["ip", "netns", "del", &self.name])?;
+        self.boot()
+    }
+
+    fn boot(&self) -> Result<()> {
+        run_here(&["ip", "netns", "add", &self.name])?;
+        self.run(&["ip", "link", "set", "lo", "up"])?;
+        self.run(&[
             "sysctl",
             "-qw",
             "net.ipv4.ip_forward=0",
             "net.ipv6.conf.all.forwarding=0", // A lab has no second to wait for duplicate address detection.
             "net.ipv6.conf.default.accept_dad=0",
-        ])?;
-        Ok(machine)
+        ])
+        .map(drop)
     }
 
     /// The namespace's file.

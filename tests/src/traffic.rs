@@ -236,3 +236,51 @@ fn answered(socket: &UdpSocket, number: u64) -> bool {
         }
     }
 }
+
+/// Sends this many bytes over one TCP connection; an error unless all of them arrive within `patience`.
+pub fn send_bulk(
+    from: &Machine,
+    to: (&Machine, &str),
+    bytes: usize,
+    patience: Duration,
+) -> Result<()> {
+    let (machine, address) = to;
+    let listener = machine.inside(|| TcpListener::bind(("::", 0)))??;
+    let address = socket_address(address, listener.local_addr()?.port())?;
+    listener.set_nonblocking(true)?;
+    let receiver = std::thread::spawn(move || receive_bulk(&listener, patience));
+    from.inside(move || -> Result<()> {
+        let mut stream = TcpStream::connect_timeout(&address, patience)?;
+        stream.set_write_timeout(Some(patience))?;
+        stream.write_all(&vec![0x5a; bytes])?;
+        Ok(())
+    })??;
+    let arrived = receiver
+        .join()
+        .map_err(|_| anyhow::anyhow!("the receiving thread ended by a panic"))??;
+    if arrived != bytes {
+        bail!("{arrived} of {bytes} bytes to {address} arrived within {patience:?}");
+    }
+    Ok(())
+}
+
+fn receive_bulk(listener: &TcpListener, patience: Duration) -> Result<usize> {
+    let deadline = Instant::now() + patience;
+    let mut stream = loop {
+        match listener.accept() {
+            Ok((stream, _)) => break stream,
+            Err(_) if Instant::now() < deadline => std::thread::sleep(Duration::from_millis(1)),
+            Err(error) => return Err(error).context("nobody connected"),
+        }
+    };
+    stream.set_nonblocking(false)?;
+    stream.set_read_timeout(Some(patience))?;
+    let (mut buffer, mut arrived) = (vec![0; 65_536], 0);
+    while Instant::now() < deadline {
+        match stream.read(&mut buffer) {
+            Ok(0) | Err(_) => break,
+            Ok(size) => arrived += size,
+        }
+    }
+    Ok(arrived)
+}

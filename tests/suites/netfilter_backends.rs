@@ -162,7 +162,7 @@ fn moving_between_back_ends_under_traffic_loses_nothing_and_leaves_nothing() -> 
     lab.nodes[0].expect_clean()
 }
 
-/// Rows of docs/decisions/0005: the file, and what is in the kernel.
+/// Rows of docs/decisions/0006: the file, and what is in the kernel.
 fn the_plugin_serves_every_state_in_which_a_killed_agent_leaves_a_move() -> Result<()> {
     let lab = Lab::flat("n2", 1)?;
     let node = &lab.nodes[0];
@@ -354,7 +354,7 @@ fn foreign_rules_stay_as_they_are_from_the_first_start_to_uninstall() -> Result<
     Ok(())
 }
 
-/// What dockerd 20.10 of Debian 12 leaves in table filter (iptables-save, with no container running).
+/// What dockerd 20.10 of Debian 12 leaves (iptables-save, with no container running).
 const DOCKER: &str = "\
 *filter
 :FORWARD DROP [0:0]
@@ -373,6 +373,13 @@ const DOCKER: &str = "\
 -A DOCKER-ISOLATION-STAGE-2 -o docker0 -j DROP
 -A DOCKER-ISOLATION-STAGE-2 -j RETURN
 -A DOCKER-USER -j RETURN
+COMMIT
+*nat
+:DOCKER - [0:0]
+-A PREROUTING -m addrtype --dst-type LOCAL -j DOCKER
+-A OUTPUT ! -d 127.0.0.0/8 -m addrtype --dst-type LOCAL -j DOCKER
+-A POSTROUTING -s 172.17.0.0/16 ! -o docker0 -j MASQUERADE
+-A DOCKER -i docker0 -j RETURN
 COMMIT
 ";
 
@@ -449,6 +456,9 @@ fn golden_rules_are_taken_by_both_flavours() -> Result<()> {
             ("dual-stack.iptables", "iptables"),
             ("dual-stack.ip6tables", "ip6tables"),
             ("bare.iptables", "iptables"),
+            ("vxlan.iptables", "iptables"),
+            ("vxlan.ip6tables", "ip6tables"),
+            ("ipip.iptables", "iptables"),
         ] {
             let script = std::fs::read_to_string(format!("{folder}/{name}"))?;
             let node = &lab.nodes[0].machine;

@@ -1,7 +1,7 @@
 //! Host ports on a node whose agent writes iptables: the chains are refilled whole from the attachment records, so that
 //! nothing has to be read first and nothing stale can stay. Costs a start of iptables-restore for each family.
 //!
-//! Which flavours hold our chains the agent has written into the state folder (docs/decisions/0005). Both at once, and the
+//! Which flavours hold our chains the agent has written into the state folder (docs/decisions/0006). Both at once, and the
 //! nftables table beside them, happen while an agent moves from one to another: then all are kept alike.
 
 use super::wanted::{describe_key, entry_of};

@@ -95,8 +95,9 @@ impl Netlink {
         Ok(self.find_link(spec.host_name)?.map(VethObstacle::HostLink))
     }
 
-    /// The kernel ignores an alias while it creates a link, so this is a message of its own.
-    fn set_alias(&mut self, index: u32, alias: &str) -> Result<()> {
+    /// For humans, and for us to know a link again. The kernel ignores an alias while it creates a link, so this is a message
+    /// of its own.
+    pub fn set_alias(&mut self, index: u32, alias: &str) -> Result<()> {
         let mut message = LinkMessage::default();
         message.header.index = index;
         message

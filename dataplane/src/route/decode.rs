@@ -4,6 +4,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use ipnetwork::IpNetwork;
 
+use super::question::MatchedRoute;
 use super::{RouteInfo, RouteKey, RouteKind, RouteLookup, RouteSpec};
 use crate::netlink::RTM_NEWROUTE;
 use crate::wire::attribute::{Attributes, ip_from_bytes};
@@ -133,5 +134,16 @@ pub(super) fn lookup_from(message: Message<'_>) -> Option<RouteLookup> {
         src: raw.ip(RTA_PREFSRC),
         local: raw.header[7] == RTN_LOCAL,
         mtu: raw.mtu(),
+    })
+}
+
+/// The route that a look-up with RTM_F_FIB_MATCH found.
+pub(super) fn matched_from(message: Message<'_>) -> Option<MatchedRoute> {
+    let raw = Raw::read(message)?;
+    Some(MatchedRoute {
+        dst: raw.dst()?,
+        table: raw.number(RTA_TABLE).unwrap_or(u32::from(raw.header[4])),
+        protocol: raw.header[5],
+        priority: raw.number(RTA_PRIORITY).unwrap_or_default(),
     })
 }

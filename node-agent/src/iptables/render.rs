@@ -10,10 +10,12 @@ use crate::nft::render::TableModel;
 use dataplane::iptables::ports::port_rules;
 use dataplane::names::{
     CHAIN_FROM_POD, CHAIN_HAIRPIN, CHAIN_HOSTPORTS, CHAIN_MASQUERADE, CHAIN_POSTROUTING,
-    HOST_LINK_PREFIX,
+    CHAIN_TUNNEL, HOST_LINK_PREFIX,
 };
 use ipnetwork::IpNetwork;
 use std::fmt::Write;
+
+mod tunnels;
 
 /// The chains of a table, and the rules in and to them, as this agent wants them.
 struct Wanted {
@@ -27,8 +29,15 @@ struct Wanted {
 /// All rules of one family in place of what is there of ours.
 pub(crate) fn render_rules(model: &TableModel, v6: bool, there: &Saved) -> String {
     let mut text = String::from("# Slash32 pod networking: laid and kept by slash32-agent\n");
-    for wanted in [wanted_raw(model, v6), wanted_nat(model, v6)] {
-        render_table(&mut text, &wanted, &there.table(wanted.table));
+    for wanted in [
+        wanted_raw(model, v6),
+        wanted_mangle(model, v6),
+        wanted_nat(model, v6),
+    ] {
+        let there = there.table(wanted.table);
+        if !wanted.chains.is_empty() || !there.chains.is_empty() || !there.jumps.is_empty() {
+            render_table(&mut text, &wanted, &there);
+        }
     }
     text
 }
@@ -83,7 +92,7 @@ fn push_removals(text: &mut String, there: &SavedTable, keep: &[&str]) {
 fn wanted_raw(model: &TableModel, v6: bool) -> Wanted {
     let chain = CHAIN_FROM_POD;
     let drop = |what: &str| format!("-A {chain} {what} -j DROP");
-    let mut rules = Vec::new();
+    let mut rules = tunnels::rules_from_pods(model, v6);
     if v6 {
         rules.push("# a pod is no router".to_owned());
         rules.push(drop(
@@ -110,6 +119,18 @@ fn wanted_raw(model: &TableModel, v6: bool) -> Wanted {
                 comment("what no pod may send")
             ),
         ],
+        rules,
+    }
+}
+
+/// What a tunnel's packets need on their way in; nothing without a tunnel.
+fn wanted_mangle(model: &TableModel, v6: bool) -> Wanted {
+    let input = tunnels::rules_of_input(model, v6);
+    let (jumps, rules) = input.clone().unwrap_or_default();
+    Wanted {
+        table: "mangle",
+        chains: input.map(|_| CHAIN_TUNNEL).into_iter().collect(),
+        jumps,
         rules,
     }
 }

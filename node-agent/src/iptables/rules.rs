@@ -15,7 +15,7 @@ use dataplane::names::CHAIN_HAIRPIN;
 use node_state::{StateDir, StateError};
 
 /// The tables whose chains are kept here; FORWARD is looked after elsewhere.
-const TABLES: [&str; 2] = ["raw", "nat"];
+const TABLES: [&str; 3] = ["raw", "mangle", "nat"];
 
 /// Another program that writes the same chains needs a pause for one of these to be undisturbed.
 const ATTEMPTS: u32 = 5;

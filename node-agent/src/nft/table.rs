@@ -78,6 +78,7 @@ impl Table {
         let same_rules = self.laid.as_ref().is_some_and(|laid| {
             laid.model.anti_spoofing == model.anti_spoofing
                 && laid.model.masquerade == model.masquerade
+                && laid.model.tunnel == model.tunnel
         });
         if there.is_none() || there != known || !same_rules {
             self.lay(program, state, netfilter, model, ports)?;
@@ -138,15 +139,14 @@ impl Table {
         netfilter: &mut Nfnetlink,
         model: &TableModel,
     ) -> Result<bool, TableError> {
-        let Some(laid) = self
-            .laid
-            .as_mut()
-            .filter(|laid| laid.model.cluster != model.cluster)
-        else {
+        let Some(laid) = self.laid.as_mut().filter(|laid| {
+            laid.model.cluster != model.cluster || laid.model.tunnel_peers != model.tunnel_peers
+        }) else {
             return Ok(false);
         };
         dataplane::nft::run_script(program, &render_cluster_update(model))?;
         laid.model.cluster.clone_from(&model.cluster);
+        laid.model.tunnel_peers.clone_from(&model.tunnel_peers);
         laid.fingerprint = netfilter
             .table_fingerprint()?
             .ok_or(TableError::Vanished(NFT_TABLE_IS))?;

@@ -43,6 +43,9 @@ pub(super) struct Memory {
     pub(super) table_problems: Vec<Problem>,
     pub(super) forward_problems: Vec<Problem>,
     pub(super) route_problems: Vec<Problem>,
+    pub(super) tunnel_problems: Vec<Problem>,
+    pub(super) plugin_problems: Vec<Problem>,
+    pub(super) plugins_looked_at: bool,
     /// Why the wish is not that of the newest view: this node's own Node. The old wish stands.
     undecided: Option<Problem>,
     /// When the ways to peers may have moved, and are to be asked for again.
@@ -60,6 +63,12 @@ impl Memory {
             .into_iter()
             .flatten()
             .min()
+    }
+
+    /// Index of the tunnel's link, where there is one.
+    pub(super) fn tunnel_link(&self) -> Option<u32> {
+        let tunnel = self.desired.as_ref()?.tunnel.as_ref()?;
+        self.facts.as_ref()?.find_link(&tunnel.spec.name)
     }
 
     pub(super) fn is_due(&self, now: Instant) -> bool {
@@ -148,7 +157,9 @@ impl Step<'_> {
         view_changed: bool,
     ) -> Result<(), Problem> {
         let first = self.node.memory.desired.is_none();
-        if wakes.routes && !first {
+        // Not before a tunnel that somebody set down is up again.
+        let tunnel_first = wakes.links && self.node.memory.tunnel_link().is_some();
+        if wakes.routes && !first && !tunnel_first {
             self.sync_routes(true)?;
         }
         let slow = full || first;
@@ -162,8 +173,18 @@ impl Step<'_> {
         if slow {
             self.ensure_sysctls();
         }
+        if slow || wakes.links {
+            self.raise_pod_links()?;
+        }
+        let tunnel = slow || changed || wakes.links || wakes.entries;
+        if tunnel && self.sync_tunnel(!changed) {
+            self.look_again(view)?;
+        }
         if slow || changed || wakes.links {
             self.sync_routes(!changed)?;
+        }
+        if tunnel {
+            self.sweep_tunnel(!changed);
         }
         if changed || look {
             self.sync_table();
@@ -172,6 +193,7 @@ impl Step<'_> {
             self.open_forward();
         }
         if slow {
+            self.remove_other_tunnels()?;
             self.collect_leaks();
             self.measure();
         }
@@ -181,6 +203,7 @@ impl Step<'_> {
             .chain(&memory.table_problems)
             .chain(&memory.forward_problems)
             .chain(&memory.route_problems)
+            .chain(&memory.tunnel_problems)
             .chain(&memory.undecided);
         let standing = standing.chain(memory.desired.iter().flat_map(|desired| &desired.problems));
         self.outcome.problems.extend(standing.cloned());
@@ -203,8 +226,8 @@ impl Step<'_> {
                 .get_or_insert(last + WAYS_INTERVAL);
         }
         let due = self.node.memory.ways_due;
-        let ways_due = full || view_changed || due.is_some_and(|due| self.now >= due);
-        if !(ways_due || wakes.links) {
+        let ways_due = full || due.is_some_and(|due| self.now >= due);
+        if !(ways_due || view_changed || wakes.links) {
             return Ok(false);
         }
         self.read_records();
@@ -214,8 +237,18 @@ impl Step<'_> {
             .as_ref()
             .filter(|old| !ways_due && old.same_underlay(&facts))
         {
-            Some(old) => facts.ways.clone_from(&old.ways),
-            None => self.ask_ways(view, &mut facts)?,
+            // One Node more in thousands is one question more.
+            Some(old) => {
+                facts.ways.clone_from(&old.ways);
+                if view_changed {
+                    self.ask_new_ways(view, &mut facts)?;
+                }
+            }
+            None => {
+                self.ask_new_ways(view, &mut facts)?;
+                self.node.memory.ways_due = None;
+                self.node.memory.ways_asked = Some(self.now);
+            }
         }
         // Links of pods decide nothing about Nodes.
         let same = !view_changed
@@ -238,12 +271,23 @@ impl Step<'_> {
         }
     }
 
-    fn ask_ways(&mut self, view: &ClusterView, facts: &mut Facts) -> Result<(), Problem> {
-        let peers = peer_addresses(view, &self.node.settings.node_name);
-        observe_ways(&mut self.kernel.netlink, facts, &peers).map_err(kernel_problem)?;
-        self.node.memory.ways_due = None;
-        self.node.memory.ways_asked = Some(self.now);
+    /// The same wish once more, now that the tunnel's device has an index.
+    fn look_again(&mut self, view: &ClusterView) -> Result<(), Problem> {
+        let mut facts = observe_links(&mut self.kernel.netlink).map_err(kernel_problem)?;
+        let memory = &mut self.node.memory;
+        if let Some(old) = memory.facts.take() {
+            facts.ways = old.ways;
+        }
+        let facts = memory.facts.insert(facts);
+        if let Ok(desired) = compute_desired(&self.node.settings, view, facts) {
+            memory.desired = Some(desired);
+        }
         Ok(())
+    }
+
+    fn ask_new_ways(&mut self, view: &ClusterView, facts: &mut Facts) -> Result<(), Problem> {
+        let peers = peer_addresses(&self.node.settings, view);
+        observe_ways(&mut self.kernel.netlink, facts, &peers).map_err(kernel_problem)
     }
 
     fn read_records(&mut self) {

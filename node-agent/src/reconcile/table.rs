@@ -75,6 +75,12 @@ impl Step<'_> {
             masquerade: node.settings.masquerade.enabled,
             own: compute_own(&desired.pod_cidrs, &memory.records),
             cluster: desired.cluster.clone(),
+            tunnel: desired.tunnel.as_ref().map(|tunnel| tunnel.filter.clone()),
+            tunnel_peers: desired
+                .tunnel
+                .as_ref()
+                .map(|tunnel| tunnel.peers.clone())
+                .unwrap_or_default(),
             ports,
         };
         let state = &node.state;

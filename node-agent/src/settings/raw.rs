@@ -18,6 +18,12 @@ pub(crate) struct RawSettings {
     /// File of Nodes, as `kubectl get nodes -o yaml` prints them; read again whenever it changes
     #[arg(long, env = "SLASH32_NODES_FILE", value_name = "PATH")]
     pub(crate) nodes_file: Option<String>,
+    /// Kubeconfig of the API server whose Nodes count, where nodesFile is not set [default: the pod's service account]
+    #[arg(long, env = "SLASH32_KUBECONFIG", value_name = "PATH")]
+    pub(crate) kubeconfig: Option<String>,
+    /// URL of the API server instead of the kubeconfig's or the Service's, such as https://192.0.2.1:6443
+    #[arg(long, env = "SLASH32_API_SERVER", value_name = "URL")]
+    pub(crate) api_server: Option<String>,
     /// Folder in which plugin and agent meet [default: /run/slash32]
     #[arg(long, env = "SLASH32_STATE_DIR", value_name = "PATH")]
     pub(crate) state_dir: Option<String>,
@@ -27,6 +33,12 @@ pub(crate) struct RawSettings {
     /// Name of our file in it [default: 10-slash32.conflist]
     #[arg(long, env = "SLASH32_CNI_CONF_NAME", value_name = "NAME")]
     pub(crate) cni_conf_name: Option<String>,
+    /// Where the runtime looks for plugins: ours are put there and kept up to date [default: not installed]
+    #[arg(long, env = "SLASH32_CNI_BIN_DIR", value_name = "PATH")]
+    pub(crate) cni_bin_dir: Option<String>,
+    /// Where the plugins to install are [default: /opt/slash32/bin]
+    #[arg(long, env = "SLASH32_PLUGIN_DIR", value_name = "PATH")]
+    pub(crate) plugin_dir: Option<String>,
     /// Name of the CNI network [default: slash32]
     #[arg(long, env = "SLASH32_NETWORK_NAME", value_name = "NAME")]
     pub(crate) network_name: Option<String>,
@@ -48,10 +60,33 @@ pub(crate) struct RawSettings {
     /// MTU of pods: auto (of the link that carries the node's address), or a number [default: auto]
     #[arg(long, env = "SLASH32_MTU", value_name = "auto|BYTES")]
     pub(crate) mtu: Option<String>,
-    /// How peers are reached that are not on a link of this node: none [default: none]
+    /// How peers are reached that are not on a link of this node: none, ipip or vxlan [default: none]
     #[arg(long, env = "SLASH32_ENCAPSULATION", value_name = "MODE")]
     pub(crate) encapsulation: Option<String>,
-    /// Address of /healthz, /readyz and /metrics; empty turns them off [default: 127.0.0.1:9532]
+    /// Peers that are reached so: always (all), or cross-subnet (those on no link of this node) [default: cross-subnet]
+    #[arg(long, env = "SLASH32_ENCAPSULATION_WHEN", value_name = "WHEN")]
+    pub(crate) encapsulation_when: Option<String>,
+    /// Name of the IPIP device; any but tunl0 is made, bound to the node's address [default: tunl0]
+    #[arg(long, env = "SLASH32_IPIP_DEVICE", value_name = "NAME")]
+    pub(crate) ipip_device: Option<String>,
+    /// UDP port of VXLAN, the same on all nodes [default: 4789]
+    #[arg(long, env = "SLASH32_VXLAN_PORT", value_name = "PORT")]
+    pub(crate) vxlan_port: Option<String>,
+    /// VXLAN network identifier, the same on all nodes [default: 3232]
+    #[serde(rename = "vxlanVNI")]
+    #[arg(long, env = "SLASH32_VXLAN_VNI", value_name = "NUMBER")]
+    pub(crate) vxlan_vni: Option<String>,
+    /// Family of VXLAN's outer packets, the same on all nodes: auto, ipv4 or ipv6 [default: auto]
+    #[arg(long, env = "SLASH32_VXLAN_UNDERLAY", value_name = "FAMILY")]
+    pub(crate) vxlan_underlay: Option<String>,
+    /// Transmit checksum offload of the VXLAN device: auto, on or off [default: auto]
+    #[arg(
+        long,
+        env = "SLASH32_VXLAN_CHECKSUM_OFFLOAD",
+        value_name = "auto|on|off"
+    )]
+    pub(crate) vxlan_checksum_offload: Option<String>,
+    /// Address of /healthz, /readyz, /status and /metrics; empty turns them off [default: 127.0.0.1:9532]
     #[arg(long, env = "SLASH32_LISTEN", value_name = "ADDRESS:PORT")]
     pub(crate) listen: Option<String>,
     /// auto (text on a terminal, json otherwise), text or json [default: auto]
@@ -147,9 +182,13 @@ impl RawSettings {
         RawSettings {
             node_name: self.node_name.or(below.node_name),
             nodes_file: self.nodes_file.or(below.nodes_file),
+            kubeconfig: self.kubeconfig.or(below.kubeconfig),
+            api_server: self.api_server.or(below.api_server),
             state_dir: self.state_dir.or(below.state_dir),
             cni_conf_dir: self.cni_conf_dir.or(below.cni_conf_dir),
             cni_conf_name: self.cni_conf_name.or(below.cni_conf_name),
+            cni_bin_dir: self.cni_bin_dir.or(below.cni_bin_dir),
+            plugin_dir: self.plugin_dir.or(below.plugin_dir),
             network_name: self.network_name.or(below.network_name),
             cluster_cidrs: self.cluster_cidrs.or(below.cluster_cidrs),
             masquerade: RawMasquerade {
@@ -159,6 +198,12 @@ impl RawSettings {
             anti_spoofing: self.anti_spoofing.or(below.anti_spoofing),
             mtu: self.mtu.or(below.mtu),
             encapsulation: self.encapsulation.or(below.encapsulation),
+            encapsulation_when: self.encapsulation_when.or(below.encapsulation_when),
+            ipip_device: self.ipip_device.or(below.ipip_device),
+            vxlan_port: self.vxlan_port.or(below.vxlan_port),
+            vxlan_vni: self.vxlan_vni.or(below.vxlan_vni),
+            vxlan_underlay: self.vxlan_underlay.or(below.vxlan_underlay),
+            vxlan_checksum_offload: self.vxlan_checksum_offload.or(below.vxlan_checksum_offload),
             listen: self.listen.or(below.listen),
             log_format: self.log_format.or(below.log_format),
             log_level: self.log_level.or(below.log_level),

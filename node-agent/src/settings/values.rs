@@ -3,6 +3,8 @@
 
 use super::{MtuSetting, SettingError, Surroundings};
 use crate::cidr;
+use axum::http::Uri;
+use axum::http::uri::Scheme;
 use ipnetwork::IpNetwork;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -130,6 +132,23 @@ pub(super) fn absolute(
     } else {
         Err(error(key, &value, "write an absolute path"))
     }
+}
+
+/// A path in front of /api is allowed, as kubeconfigs have it for proxies.
+pub(super) fn parse_api_server(value: String) -> Result<Uri, SettingError> {
+    let usable = |uri: &Uri| {
+        let scheme = uri.scheme();
+        uri.host().is_some_and(|host| !host.is_empty())
+            && uri.query().is_none()
+            && (scheme == Some(&Scheme::HTTPS) || scheme == Some(&Scheme::HTTP))
+    };
+    value.parse::<Uri>().ok().filter(usable).ok_or_else(|| {
+        error(
+            "apiServer",
+            &value,
+            "write a URL with host and port, such as https://192.0.2.1:6443 or https://[2001:db8::1]:6443",
+        )
+    })
 }
 
 pub(super) fn non_empty(key: &'static str, value: String) -> Result<String, SettingError> {

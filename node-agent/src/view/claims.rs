@@ -17,11 +17,11 @@ pub(super) fn settle_pod_cidrs(nodes: &mut [NodeView]) -> Vec<Problem> {
         let (mut good, name) = (Vec::with_capacity(node.pod_cidrs.len()), node.name.clone());
         for cidr in &node.pod_cidrs {
             if let Some((other, owner)) = kept.find_overlapping(cidr) {
-                problems.push(conflict(format!(
+                problems.push(conflict(&name, format!(
                     "node {name}: podCIDR {cidr} overlaps {other} of node {owner}; it stays with {owner}, {name} gets no route for it"
                 )));
             } else if let Some((address, owner)) = addresses.find_inside(cidr) {
-                problems.push(conflict(format!(
+                problems.push(conflict(&name, format!(
                     "node {name}: podCIDR {cidr} holds the address {address} of node {owner}; it gets no route"
                 )));
             } else {
@@ -34,8 +34,8 @@ pub(super) fn settle_pod_cidrs(nodes: &mut [NodeView]) -> Vec<Problem> {
     problems
 }
 
-fn conflict(text: String) -> Problem {
-    Problem::new(ProblemKind::CidrConflict, text)
+fn conflict(name: &str, text: String) -> Problem {
+    Problem::new(ProblemKind::CidrConflict, text).about(name)
 }
 
 /// The podCIDRs given out so far. They never overlap, so only the neighbours of a new one can.
@@ -106,7 +106,7 @@ pub(super) fn complain_of_shared_addresses(nodes: &[NodeView]) -> Vec<Problem> {
                     "nodes {other} and {} both have the InternalIP {address}",
                     node.name
                 );
-                problems.push(Problem::new(ProblemKind::InvalidNode, text));
+                problems.push(Problem::new(ProblemKind::InvalidNode, text).about(&node.name));
             }
         }
     }

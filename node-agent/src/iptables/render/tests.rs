@@ -2,8 +2,10 @@
 //! kernel, by both flavours.
 
 use super::*;
+use crate::desired::tunnel::TunnelFilter;
 use crate::iptables::saved::parse_saved;
 use crate::nft::render::tests::{compare, three_nodes};
+use std::net::IpAddr;
 
 #[test]
 fn both_families_of_three_dual_stack_nodes_are_the_golden_ones() {
@@ -21,6 +23,44 @@ fn without_masquerade_and_anti_spoofing_it_is_the_golden_one() {
     compare(
         "bare.iptables",
         &render_rules(&model, false, &Saved::default()),
+    );
+}
+
+#[test]
+fn tunnels_are_the_golden_ones() {
+    let peers: Vec<IpAddr> = ["192.0.2.2", "192.0.2.3", "2001:db8::2"]
+        .map(|ip| ip.parse().unwrap())
+        .to_vec();
+    let with = |tunnel| TableModel {
+        tunnel: Some(tunnel),
+        tunnel_peers: peers.clone(),
+        ..TableModel::default()
+    };
+    let vxlan = with(TunnelFilter::Vxlan {
+        port: 8472,
+        vni: 3232,
+    });
+    let ipip = with(TunnelFilter::Ipip {
+        local: Some("192.0.2.1".parse().unwrap()),
+        others: vec!["198.51.100.7".parse().unwrap()],
+    });
+    for (name, model, v6) in [
+        ("vxlan.iptables", &vxlan, false),
+        ("vxlan.ip6tables", &vxlan, true),
+        ("ipip.iptables", &ipip, false),
+    ] {
+        compare(name, &render_rules(model, v6, &Saved::default()));
+    }
+    assert!(!render_rules(&ipip, true, &Saved::default()).contains("mangle"));
+}
+
+#[test]
+fn a_tunnel_that_is_off_leaves_no_rules() {
+    let left = "*mangle\n:SLASH32-TUNNEL - [0:0]\n-A INPUT -p 4 -j SLASH32-TUNNEL\nCOMMIT\n";
+    let text = render_rules(&TableModel::default(), false, &parse_saved(left));
+    assert!(
+        text.contains("*mangle\n-D INPUT -p 4 -j SLASH32-TUNNEL\n-F SLASH32-TUNNEL\n-X SLASH32-TUNNEL\nCOMMIT\n"),
+        "{text}"
     );
 }
 

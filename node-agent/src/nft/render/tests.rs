@@ -50,6 +50,8 @@ pub(crate) fn three_nodes() -> TableModel {
             "2001:db8::2",
             "2001:db8::3",
         ]),
+        tunnel: None,
+        tunnel_peers: Vec::new(),
         ports: BTreeMap::from([
             port(None, 6, 8080, "10.244.0.5", 80),
             port(None, 17, 53, "10.244.0.6", 5353),
@@ -96,10 +98,48 @@ fn ipv4_alone_without_masquerade_and_anti_spoofing_is_the_golden_one() {
         anti_spoofing: false,
         masquerade: false,
         cluster: cidrs(&["10.244.0.0/16", "192.0.2.1"]),
+        tunnel: None,
+        tunnel_peers: Vec::new(),
         ports: BTreeMap::from([port(None, 6, 80, "10.244.0.2", 8080)]),
         ..TableModel::default()
     };
     compare("ipv4-only.nft", &render_table(&model));
+}
+
+fn with_tunnel(filter: TunnelFilter) -> TableModel {
+    TableModel {
+        tunnel: Some(filter),
+        tunnel_peers: ["192.0.2.2", "192.0.2.3", "2001:db8::2", "2001:db8::3"]
+            .map(|ip| ip.parse().unwrap())
+            .to_vec(),
+        ..three_nodes()
+    }
+}
+
+#[test]
+fn tunnels_are_the_golden_ones() {
+    let vxlan = with_tunnel(TunnelFilter::Vxlan {
+        port: 4789,
+        vni: 3232,
+    });
+    compare("vxlan.nft", &render_table(&vxlan));
+    let local = Some("192.0.2.1".parse().unwrap());
+    let others = vec!["198.51.100.7".parse().unwrap()];
+    let ipip = with_tunnel(TunnelFilter::Ipip { local, others });
+    compare("ipip.nft", &render_table(&ipip));
+}
+
+#[test]
+fn a_change_of_nodes_changes_the_peers_of_a_tunnel_too() {
+    let model = with_tunnel(TunnelFilter::Ipip {
+        local: None,
+        others: Vec::new(),
+    });
+    let text = render_cluster_update(&model);
+    assert!(
+        text.contains("flush set inet slash32 tunnel-peers4\nadd element inet slash32 tunnel-peers4 {\n\t192.0.2.2,"),
+        "{text}"
+    );
 }
 
 #[test]
