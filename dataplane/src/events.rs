@@ -160,7 +160,7 @@ fn drain(
     Ok(())
 }
 
-fn route_event(message: &Message<'_>) -> Option<Event> {
+pub(crate) fn route_event(message: &Message<'_>) -> Option<Event> {
     match message.kind {
         // Rules choose among tables of routes.
         RTM_NEWROUTE | RTM_DELROUTE | RTM_NEWRULE | RTM_DELRULE => Some(Event::Route),
@@ -177,7 +177,7 @@ fn route_event(message: &Message<'_>) -> Option<Event> {
 }
 
 /// In every message but the generation's, attribute 1 is the table's name.
-fn nft_event(message: &Message<'_>) -> Option<Event> {
+pub(crate) fn nft_event(message: &Message<'_>) -> Option<Event> {
     let of_nftables = message.kind >> 8 == SUBSYS_NFTABLES && message.kind != NFT_MSG_NEWGEN;
     if !of_nftables {
         return None;

@@ -16,6 +16,8 @@ pub mod clock;
 pub mod conntrack;
 pub mod error;
 pub mod events;
+#[cfg(any(test, fuzzing))]
+pub mod fuzzing;
 pub mod hostport;
 pub mod iptables;
 pub mod link;

@@ -33,6 +33,20 @@ Examples:
 
 Works without a running agent too: peers are then known from the file of Nodes, or from the kernel's routes.";
 
+const DOCTOR_EXAMPLES: &str = "\
+Examples:
+  slash32-agent doctor                         # on the node, as root
+  kubectl -n kube-system exec ds/slash32-agent -- slash32-agent doctor
+  slash32-agent doctor -o json | jq '.checks[] | select(.findings != [])'
+  slash32-agent doctor --no-probes             # sends no packet
+
+Exit codes:
+  0  nothing found, notes at most
+  1  warnings
+  2  errors (wrong usage is 2 as well, and prints no diagnosis)
+
+Changes nothing. To each peer (16 at most) a small and a full-sized ICMP echo are sent, three times at most.";
+
 const COMPLETION_EXAMPLES: &str = "\
 Examples:
   source <(slash32-agent completion bash)
@@ -63,6 +77,9 @@ pub(crate) enum Command {
     /// Show this node at a glance: peers, addresses, pods, operations, drift
     #[command(after_help = STATUS_EXAMPLES)]
     Status(StatusArgs),
+    /// Look for every known trouble of this node, and say how to cure it
+    #[command(after_help = DOCTOR_EXAMPLES)]
+    Doctor(DoctorArgs),
     /// Print the completion script of a shell
     #[command(after_help = COMPLETION_EXAMPLES)]
     Completion {
@@ -120,6 +137,25 @@ pub(crate) struct StatusArgs {
     /// How many of the plugin's last operations are shown, at most 1000
     #[arg(long, default_value_t = 10, value_name = "COUNT")]
     pub(crate) operations: usize,
+    #[command(flatten)]
+    pub(crate) settings: SettingsArgs,
+}
+
+/// `doctor`.
+#[derive(Debug, Args)]
+pub(crate) struct DoctorArgs {
+    /// How to print it
+    #[arg(
+        short,
+        long,
+        value_enum,
+        default_value = "table",
+        value_name = "FORMAT"
+    )]
+    pub(crate) output: Format,
+    /// Send no packets to peers
+    #[arg(long)]
+    pub(crate) no_probes: bool,
     #[command(flatten)]
     pub(crate) settings: SettingsArgs,
 }

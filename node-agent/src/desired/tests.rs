@@ -353,6 +353,7 @@ fn links_of_pods_that_are_down_are_raised_where_a_record_speaks_for_them() {
         LinkFact {
             name: "b32aaa".into(),
             mtu: 1500,
+            tunnel: None,
         },
     );
     facts.down = [9, 11].into();

@@ -261,6 +261,9 @@ impl Step<'_> {
         match compute_desired(&self.node.settings, view, facts) {
             Ok(desired) => {
                 let changed = memory.desired.as_ref() != Some(&desired);
+                if memory.desired.as_ref().map(|old| &old.addresses) != Some(&desired.addresses) {
+                    tell_addresses(&desired, facts);
+                }
                 (memory.desired, memory.undecided) = (Some(desired), None);
                 Ok(changed)
             }
@@ -294,6 +297,14 @@ impl Step<'_> {
         let (records, problems) = observe_records(&self.node.state);
         self.node.memory.records = records;
         self.node.memory.record_problems = problems;
+    }
+}
+
+/// A node may have many addresses: this says which of them peers send to, and where it is.
+fn tell_addresses(desired: &Desired, facts: &Facts) {
+    for address in &desired.addresses {
+        let link = facts.find_holder(*address).map(|(_, link)| &*link.name);
+        tracing::info!(%address, link = link.unwrap_or("none"), "this node's address");
     }
 }
 

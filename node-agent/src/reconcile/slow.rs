@@ -32,8 +32,7 @@ impl Step<'_> {
             return;
         };
         let root = &node.settings.proc_sys;
-        node.memory.slow_problems =
-            ensure_sysctls(root, &mut self.kernel.netlink, facts, desired.has_ipv6());
+        node.memory.slow_problems = ensure_sysctls(root, &mut self.kernel.netlink, facts, desired);
         // Before the tunnel is made there is nothing to set; making it sets it.
         let there = |tunnel: &&Tunnel| facts.find_link(&tunnel.spec.name).is_some();
         if let Some(tunnel) = desired.tunnel.as_ref().filter(there) {

@@ -167,7 +167,7 @@ impl RawSettings {
         })
     }
 
-    fn parse(text: &str) -> Result<RawSettings, String> {
+    pub(crate) fn parse(text: &str) -> Result<RawSettings, String> {
         if text
             .lines()
             .all(|line| line.trim().is_empty() || line.trim_start().starts_with('#'))
