@@ -14,11 +14,13 @@ mod facts;
 #[cfg(any(test, fuzzing))]
 pub mod fuzzing;
 mod http;
+mod iptables;
 mod kubernetes;
 mod leaks;
 mod logging;
 mod look;
 mod metrics;
+mod netfilter;
 mod nft;
 mod nodes;
 mod observe;
