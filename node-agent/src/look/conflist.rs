@@ -58,7 +58,6 @@ fn parse(text: &str) -> Option<ConflistLook> {
 }
 
 /// Every file that a runtime would load, in the order in which it looks: the first one counts.
-
 pub(crate) fn list(folder: &Path) -> std::io::Result<Vec<ConfFile>> {
     let mut files = Vec::new();
     for entry in std::fs::read_dir(folder)? {

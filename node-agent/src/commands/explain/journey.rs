@@ -149,7 +149,7 @@ impl Way<'_, '_> {
         self.before_routing()?;
         let (dev, via, local, mtu) = self.route()?;
         if local {
-            return self.into_node();
+            return self.enter_node();
         }
         self.after_routing(dev)?;
         Ok(self.out(dev, via, mtu))
@@ -308,7 +308,7 @@ impl Way<'_, '_> {
         )
     }
 
-    fn into_node(&mut self) -> Step<Outcome> {
+    fn enter_node(&mut self) -> Step<Outcome> {
         self.filter("input")?;
         Ok(Outcome::Arrives {
             at: format!("this node itself ({})", self.walk.packet.to),

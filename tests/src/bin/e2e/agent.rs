@@ -29,14 +29,20 @@ fn under_traffic(space: &Space, work: impl FnOnce() -> Result<()>) -> Result<()>
     let tally = stream.finish()?;
     worked?;
     ensure!(tally.sent > 200, "hardly any traffic: {tally:?}");
-    ensure!(tally.lost == 0, "{} of {} were lost", tally.lost, tally.sent);
+    ensure!(
+        tally.lost == 0,
+        "{} of {} were lost",
+        tally.lost,
+        tally.sent
+    );
     Ok(())
 }
 
 /// Process number of a node's agent.
 fn agent_of(host: &Host) -> Option<i32> {
     host.processes().into_iter().find(|pid| {
-        std::fs::read_to_string(format!("/proc/{pid}/comm")).is_ok_and(|name| name.trim() == "slash32-agent")
+        std::fs::read_to_string(format!("/proc/{pid}/comm"))
+            .is_ok_and(|name| name.trim() == "slash32-agent")
     })
 }
 
@@ -45,10 +51,15 @@ fn agent_killed(cluster: &Cluster) -> Result<()> {
     under_traffic(&space, || {
         for host in cluster.workers() {
             let old = agent_of(host).with_context(|| format!("no agent on {}", host.name))?;
-            nix::sys::signal::kill(nix::unistd::Pid::from_raw(old), nix::sys::signal::Signal::SIGKILL)?;
-            cluster.wait_for(&format!("another agent on {}", host.name), Duration::from_secs(90), |_| {
-                Ok(agent_of(host).is_some_and(|new| new != old))
-            })?;
+            nix::sys::signal::kill(
+                nix::unistd::Pid::from_raw(old),
+                nix::sys::signal::Signal::SIGKILL,
+            )?;
+            cluster.wait_for(
+                &format!("another agent on {}", host.name),
+                Duration::from_secs(90),
+                |_| Ok(agent_of(host).is_some_and(|new| new != old)),
+            )?;
         }
         cluster.await_rollout("kube-system", AGENT)
     })
@@ -63,7 +74,9 @@ fn agent_upgraded(cluster: &Cluster) -> Result<()> {
     })?;
     let new: Vec<Option<i32>> = cluster.hosts.iter().map(agent_of).collect();
     ensure!(
-        old.iter().zip(&new).all(|(old, new)| old.is_some() && new.is_some() && old != new),
+        old.iter()
+            .zip(&new)
+            .all(|(old, new)| old.is_some() && new.is_some() && old != new),
         "agents before {old:?}, after {new:?}"
     );
     Ok(())
@@ -73,17 +86,32 @@ fn agent_upgraded(cluster: &Cluster) -> Result<()> {
 fn uninstall(cluster: &Cluster) -> Result<()> {
     let space = Space::new(cluster, "uninstalled")?;
     under_traffic(&space, || {
-        cluster.kubectl(&["-n", "kube-system", "delete", AGENT, "--wait=true", "--timeout=90s"])?;
+        cluster.kubectl(&[
+            "-n",
+            "kube-system",
+            "delete",
+            AGENT,
+            "--wait=true",
+            "--timeout=90s",
+        ])?;
         cluster.wait_for("no agent runs", Duration::from_secs(60), |cluster| {
             Ok(cluster.hosts.iter().all(|host| agent_of(host).is_none()))
         })
     })?;
     space.kubectl(&["delete", "pods", "--all", "--wait=true", "--timeout=60s"])?;
-    cluster.kubectl(&["-n", "kube-system", "scale", "deployment/coredns", "--replicas=0"])?;
+    cluster.kubectl(&[
+        "-n",
+        "kube-system",
+        "scale",
+        "deployment/coredns",
+        "--replicas=0",
+    ])?;
     for host in &cluster.hosts {
-        cluster.wait_for(&format!("{} holds no pod", host.name), Duration::from_secs(60), |cluster| {
-            Ok(cluster.expect_nothing_held(host).is_ok())
-        })?;
+        cluster.wait_for(
+            &format!("{} holds no pod", host.name),
+            Duration::from_secs(60),
+            |cluster| Ok(cluster.expect_nothing_held(host).is_ok()),
+        )?;
     }
     let manifest = Path::new(env!("CARGO_MANIFEST_DIR")).with_file_name("manifests/uninstall.yaml");
     cluster.apply(&std::fs::read_to_string(manifest)?)?;
@@ -98,7 +126,11 @@ fn expect_nothing_of_ours(host: &Host) -> Result<()> {
         "/etc/cni/net.d/10-slash32.conflist",
         "/run/slash32",
     ] {
-        ensure!(!host.path(path)?.exists(), "{path} is left on {}", host.name);
+        ensure!(
+            !host.path(path)?.exists(),
+            "{path} is left on {}",
+            host.name
+        );
     }
     let look = "ip route show proto 32; ip -6 route show proto 32; ip -o link | grep -E ': (s32|b32)'; nft list tables | grep slash32; true";
     let left = host.read(&["sh", "-c", look])?;
