@@ -50,6 +50,10 @@ k8s-tools: deps-test ## Kubernetes, etcd, CoreDNS, kind and Kubernetes' own test
 test: build go-tools ## all tests, those on a real kernel included
 	@scripts/run-tests.sh
 
+test-vm: build ## the tunnel suites on a kernel with IPIP, under qemu (software emulation)
+	@scripts/install-deps.sh vm
+	@CACHE="$(CACHE)" scripts/test-vm.sh
+
 e2e: build ## the product on a real Kubernetes cluster of three nodes; E2E=part of a test's name
 	@scripts/install-deps.sh e2e
 	@scripts/build-k8s-tools.sh "$(SLASH32_K8S_TOOLS)" cluster conformance

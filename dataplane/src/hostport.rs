@@ -15,6 +15,7 @@ mod element;
 mod entry;
 mod fingerprint;
 mod message;
+mod table;
 
 use element::{
     Element, HAIRPIN_SETS, PORT_MAPS, entry_from, hairpin_element, hairpin_from, key_element,

@@ -14,11 +14,13 @@ mod facts;
 #[cfg(any(test, fuzzing))]
 pub mod fuzzing;
 mod http;
+mod iptables;
 mod kubernetes;
 mod leaks;
 mod logging;
 mod look;
 mod metrics;
+mod netfilter;
 mod nft;
 mod nodes;
 mod observe;
@@ -60,6 +62,18 @@ pub fn main() -> ExitCode {
         }),
         Command::Status(args) => with_settings(args.settings.clone(), |settings| {
             commands::status::run(&settings, &args)
+        }),
+        Command::Doctor(args) => with_settings(args.settings.clone(), |settings| {
+            commands::doctor::run(&settings, &args)
+        }),
+        Command::Explain(args) => with_settings(args.settings.clone(), |settings| {
+            commands::explain::run(&settings, &args)
+        }),
+        Command::Capture(args) => with_settings(args.settings.clone(), |settings| {
+            commands::capture::run(&settings, &args)
+        }),
+        Command::Bundle(args) => with_settings(args.settings.clone(), |settings| {
+            commands::bundle::run(&settings, &args)
         }),
         Command::Completion { shell } => commands::manual::print_completion(shell),
         Command::Man { command } => commands::manual::print_man(command.as_deref()),

@@ -33,13 +33,12 @@ use conflist::ConflistLook;
 pub(crate) use nodes::NodesSource;
 
 /// This node at one moment.
-#[allow(dead_code, reason = "for doctor, explain and bundle")]
+
 #[derive(Debug, Clone)]
 pub(crate) struct Look {
     /// Milliseconds since the epoch.
     pub(crate) at_ms: u64,
     pub(crate) node_name: String,
-    pub(crate) boot_id: String,
     pub(crate) links: Vec<LinkInfo>,
     pub(crate) facts: Facts,
     /// Table main, both families, whoever made them.
@@ -66,7 +65,6 @@ pub(crate) struct Look {
 /// How many of the last operations are kept.
 pub(crate) const OPERATIONS: usize = 1000;
 
-#[allow(dead_code, reason = "for doctor, explain and bundle")]
 impl Look {
     /// Everything, once. Only a kernel that shows no links at all is an error.
     pub(crate) fn take(settings: &Settings) -> anyhow::Result<Look> {
@@ -93,7 +91,6 @@ impl Look {
             table: find_table(&mut blind),
             operations: or_blind(operations::read_last(&state, OPERATIONS), &mut blind),
             usage: or_blind(usage, &mut blind),
-            boot_id,
             links,
             facts,
             records,

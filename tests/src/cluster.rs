@@ -11,6 +11,7 @@
 //! println!("{}", cluster.kubectl(&["get", "nodes"]).unwrap());
 //! ```
 
+pub mod addresses;
 pub mod api;
 pub mod cgroups;
 pub mod component;
@@ -23,6 +24,8 @@ pub mod images;
 mod network;
 pub mod node_init;
 pub mod pki;
+pub mod pod_network;
+mod reboot;
 pub mod run;
 mod seed;
 pub mod space;

@@ -60,6 +60,20 @@ impl Machine {
         Ok(machine)
     }
 
+    /// Folders and an empty file for a namespace that was made elsewhere; the caller mounts it there.
+    pub fn adopt(name: &str) -> Result<Machine> {
+        let machine = Machine {
+            name: name.into(),
+            folders: PathBuf::from("/run/machines").join(name),
+        };
+        for folder in OWN_FOLDERS {
+            std::fs::create_dir_all(machine.folder(folder))?;
+            std::fs::create_dir_all(folder)?;
+        }
+        std::fs::write(machine.netns(), "")?;
+        Ok(machine)
+    }
+
     /// The namespace anew, as after a reboot; the folders stay.
     pub fn renew(&self) -> Result<()> {
         run_here(&["ip", "netns", "del", &self.name])?;
@@ -229,7 +243,7 @@ impl Running {
 
     /// Waits for its end, for a bounded time.
     pub fn wait(&mut self, patience: Duration) -> Result<ExitStatus> {
-        let deadline = Instant::now() + patience;
+        let deadline = Instant::now() + crate::wait::stretched(patience);
         loop {
             if let Some(status) = self.child.try_wait()? {
                 return Ok(status);
@@ -285,7 +299,9 @@ pub fn finish(mut command: Command, stdin: &[u8], patience: Duration) -> Result<
     // A program may end without reading its input.
     let _ = writer.join();
     // A child that outlives the program and holds its pipes is a fault of its own: runtimes wait for it (G21).
-    let text = |pipe: Receiver<Vec<u8>>| match pipe.recv_timeout(PIPE_PATIENCE) {
+    let text = |pipe: Receiver<Vec<u8>>| match pipe
+        .recv_timeout(crate::wait::stretched(PIPE_PATIENCE))
+    {
         Ok(bytes) => Ok(String::from_utf8_lossy(&bytes).into_owned()),
         Err(_) => bail!(
             "{} has ended, but something that it started holds its stdout or stderr since {PIPE_PATIENCE:?}",

@@ -71,7 +71,6 @@ pub(crate) fn look() -> Look {
     Look {
         at_ms: NOW_MS,
         node_name: "node1".into(),
-        boot_id: "boot".into(),
         links,
         facts,
         routes,

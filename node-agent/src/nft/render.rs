@@ -20,6 +20,8 @@ use std::net::{IpAddr, SocketAddr};
 pub(crate) struct TableModel {
     pub(crate) anti_spoofing: bool,
     pub(crate) masquerade: bool,
+    /// What this node's pods have their addresses from. nftables knows pods by their links and needs it not.
+    pub(crate) own: Vec<IpNetwork>,
     /// Destinations that are never masqueraded; merged, both families.
     pub(crate) cluster: Vec<IpNetwork>,
     /// Which packets are a tunnel's; `None` without one.
@@ -351,4 +353,4 @@ fn render_tunnels(filter: &TunnelFilter) -> Tunnels {
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

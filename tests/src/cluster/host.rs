@@ -116,6 +116,11 @@ impl Host {
             .with_context(|| format!("node {} is down", self.name))
     }
 
+    /// All processes of the node, as this program numbers them.
+    pub fn processes(&self) -> Vec<i32> {
+        self.group.processes()
+    }
+
     /// A path of the node, as it is reached from here.
     pub fn path(&self, inside: &str) -> Result<PathBuf> {
         let root = PathBuf::from(format!("/proc/{}/root", self.pid()?));
@@ -273,9 +278,10 @@ impl Host {
         self.start()
     }
 
-    /// What ran before a power-off, started again in the order of a boot: the runtime first.
-    pub fn start_components(&self, order: &[&str]) -> Result<()> {
-        order.iter().try_for_each(|name| self.start_component(name))
+    /// What ran before a power-off, started again.
+    pub fn start_components(&self) -> Result<()> {
+        let names: Vec<String> = lock(&self.components).keys().cloned().collect();
+        names.iter().try_for_each(|name| self.start_component(name))
     }
 
     /// Until a path of the node exists.

@@ -49,7 +49,7 @@ pub fn slash32(folder: &Path, version: &str) -> Result<PathBuf> {
             &binaries.join(plugin),
         );
     }
-    image = image.program("nft")?;
+    image = image.program("nft")?.program("sleep")?;
     for (program, kind) in [
         ("xtables-nft-multi", "nft"),
         ("xtables-legacy-multi", "legacy"),

@@ -5,6 +5,8 @@
 
 use crate::cluster::Cluster;
 use crate::cluster::images::AGNHOST;
+use crate::machine::Machine;
+use crate::wait;
 use anyhow::{Context, Result, bail};
 use serde_json::Value;
 use std::fmt::Write as _;
@@ -167,6 +169,30 @@ impl<'a> Space<'a> {
         waited.context(last)?;
         seen.context("no answer")
     }
+}
+
+/// The address that a netexec saw when it was asked from a machine of the lab (or a node) at `host:port`; an error after 5 s
+/// without an answer.
+pub fn seen_from_outside(machine: &Machine, host: &str, port: u16) -> Result<String> {
+    let address = url(host, port, "/clientip");
+    let answer = machine.read(&["curl", "-sS", "--fail", "--max-time", "5", &address])?;
+    strip_port(&answer)
+}
+
+/// The same for 30 s, until somebody answers.
+pub fn await_seen_from_outside(machine: &Machine, host: &str, port: u16) -> Result<String> {
+    let mut seen = None;
+    let mut last = String::new();
+    let what = format!("{host}:{port} answers {}", machine.name);
+    let waited = wait::until(&what, Duration::from_secs(30), || {
+        match seen_from_outside(machine, host, port) {
+            Ok(address) => seen = Some(address),
+            Err(error) => last = format!("{error:#}"),
+        }
+        Ok(seen.is_some())
+    });
+    waited.context(last)?;
+    seen.context("no answer")
 }
 
 impl Drop for Space<'_> {

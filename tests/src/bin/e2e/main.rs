@@ -9,7 +9,11 @@
     reason = "how the tests went on stdout is what the program is for"
 )]
 
+mod agent;
+mod lifecycle;
 mod pods;
+mod ports;
+mod services;
 mod stage;
 mod upstream;
 
@@ -20,5 +24,13 @@ fn main() -> ExitCode {
     if let Some(code) = node_init::run_if_asked() {
         return code;
     }
-    stage::main(&[pods::TESTS, upstream::TESTS].concat())
+    let tests = [
+        pods::TESTS,
+        services::TESTS,
+        ports::TESTS,
+        lifecycle::TESTS,
+        agent::TESTS,
+        upstream::TESTS,
+    ];
+    stage::main(&tests.concat())
 }
