@@ -6,7 +6,6 @@ use serde_json::{Map, Value};
 use std::path::Path;
 
 /// One file of the folder.
-
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct ConfFile {
     pub(crate) name: String,
@@ -58,7 +57,6 @@ fn parse(text: &str) -> Option<ConflistLook> {
 }
 
 /// Every file that a runtime would load, in the order in which it looks: the first one counts.
-
 pub(crate) fn list(folder: &Path) -> std::io::Result<Vec<ConfFile>> {
     let mut files = Vec::new();
     for entry in std::fs::read_dir(folder)? {
