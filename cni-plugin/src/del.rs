@@ -49,7 +49,13 @@ fn detach(
         None
     });
     errors.extend(remove_links(key).err());
-    errors.extend(released.and_then(|released| released.finish().err()));
+    let _lock = released.and_then(|released| {
+        let lock = released.finish();
+        lock.unwrap_or_else(|error| {
+            errors.push(error);
+            None
+        })
+    });
     // An address that a link, a host port or a tracked connection may still lead to is not given back: the record stays,
     // and the next DEL, GC or the agent finishes.
     if errors.is_empty() {

@@ -41,7 +41,7 @@ pub(crate) fn run(
     let (stale, live): (Vec<AttachmentRecord>, Vec<AttachmentRecord>) = records
         .into_iter()
         .filter(|r| r.key.network == conf.name)
-        .partition(|r| !keep.contains(&r.key) && r.created_ms < started_ms);
+        .partition(|r| !keep.contains(&r.key) && !is_younger(r.created_ms, started_ms, now_ms()));
     for record in &stale {
         errors.extend(remove_recorded(&state, record).err());
     }
@@ -54,6 +54,11 @@ pub(crate) fn run(
         errors.extend(delegation.call(plugin, "GC").err());
     }
     Error::gather(errors)
+}
+
+/// Made since this GC began (GC6). What claims to be of the future is of a time before the clock was set back.
+fn is_younger(created_ms: u64, started_ms: u64, now_ms: u64) -> bool {
+    (started_ms..=now_ms).contains(&created_ms)
 }
 
 /// Claims without a record: an ADD that was killed between the two. One that cannot be read
@@ -81,4 +86,16 @@ fn free_claims(
         wanted || in_use.contains(&claim.address) || !older_than_this_gc
     });
     errors.into_iter().map(Error::from).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_what_was_made_since_the_start_is_younger_also_where_the_clock_was_set_back() {
+        assert!(is_younger(100, 100, 105) && is_younger(105, 100, 105));
+        assert!(!is_younger(99, 100, 105));
+        assert!(!is_younger(1_000_000, 100, 105));
+    }
 }

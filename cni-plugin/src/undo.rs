@@ -45,6 +45,8 @@ impl<'a> Undo<'a> {
     /// that. So these stay as soon as something in the kernel stays.
     pub(crate) fn roll_back(self, cause: Error) -> Error {
         let mut errors = vec![cause];
+        // To the end: see `Released::finish`.
+        let mut locks = Vec::new();
         for step in self.steps.into_iter().rev() {
             let outcome = match step {
                 Step::Record | Step::Addresses(_) if errors.len() > 1 => Ok(()),
@@ -52,7 +54,9 @@ impl<'a> Undo<'a> {
                 Step::Record => self.state.remove_record(self.key).map_err(Error::from),
                 Step::Link(name) => remove_link(&name),
                 Step::HostPorts(record) => {
-                    host_ports::release(self.state, &record).and_then(Released::finish)
+                    let released = host_ports::release(self.state, &record);
+                    let finished = released.and_then(Released::finish);
+                    finished.map(|lock| locks.extend(lock))
                 }
             };
             errors.extend(outcome.err());

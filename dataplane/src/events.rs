@@ -1,4 +1,5 @@
-//! What wakes the agent: changes of routes, links, addresses and our nftables table.
+//! What wakes the agent: changes of routes, links, addresses, our nftables table, and those tables of others where rules of
+//! ours may be.
 //!
 //! An event carries nothing that is trusted; the agent reads whole state afterwards. So what arrives together is told once per
 //! kind, and a lost event is no loss but an [`Event::Overrun`]. Who calls: one thread of the agent that does nothing else.
@@ -12,14 +13,20 @@ use nix::sys::socket::{setsockopt, sockopt};
 
 use crate::error::{KernelError, Result};
 use crate::names::NFT_TABLE;
-use crate::netlink::{RTM_DELLINK, RTM_DELROUTE, RTM_NEWADDR, RTM_NEWLINK, RTM_NEWROUTE};
-use crate::nfnetlink::{HEADER as NF_HEADER, NFPROTO_INET, SUBSYS_NFTABLES};
+use crate::netlink::{
+    RTM_DELADDR, RTM_DELLINK, RTM_DELNEIGH, RTM_DELROUTE, RTM_NEWADDR, RTM_NEWLINK, RTM_NEWNEIGH,
+    RTM_NEWROUTE,
+};
+use crate::nfnetlink::{
+    HEADER as NF_HEADER, NFPROTO_INET, NFPROTO_IPV4, NFPROTO_IPV6, SUBSYS_NFTABLES,
+};
 use crate::wire::attribute::Attributes;
 use crate::wire::message::{Message, messages};
 
-const RTM_DELADDR: u16 = RTM_NEWADDR + 1;
-/// Link, IPv4 address, IPv4 route, IPv6 address, IPv6 route (`RTNLGRP_*`).
-const ROUTE_GROUPS: [u32; 5] = [1, 5, 7, 9, 11];
+/// Link, neighbour, IPv4 address, IPv4 route, IPv4 rule, IPv6 address, IPv6 route, IPv6 rule (`RTNLGRP_*`).
+const ROUTE_GROUPS: [u32; 8] = [1, 3, 5, 7, 8, 9, 11, 19];
+const RTM_NEWRULE: u16 = 32;
+const RTM_DELRULE: u16 = 33;
 /// `NFNLGRP_NFTABLES`.
 const NFT_GROUP: u32 = 7;
 const NFT_MSG_NEWGEN: u16 = SUBSYS_NFTABLES << 8 | 15;
@@ -39,8 +46,12 @@ pub enum Event {
     Link,
     /// An address came or went.
     Address,
+    /// A neighbour or forwarding entry of this link. On a busy node these come by the second: most are nobody's business.
+    Neighbour(u32),
     /// Our nftables table, or anything in it, elements included.
     NftTable,
+    /// Tables of iptables-nft that we may have rules in, or firewalld's.
+    SharedTable,
     /// The first event, from which on nothing goes unseen: what was before is unknown, so read all.
     Subscribed,
     /// Events were lost: anything may have happened, so read all.
@@ -149,23 +160,37 @@ fn drain(
     Ok(())
 }
 
-fn route_event(message: &Message<'_>) -> Option<Event> {
+pub(crate) fn route_event(message: &Message<'_>) -> Option<Event> {
     match message.kind {
-        RTM_NEWROUTE | RTM_DELROUTE => Some(Event::Route),
+        // Rules choose among tables of routes.
+        RTM_NEWROUTE | RTM_DELROUTE | RTM_NEWRULE | RTM_DELRULE => Some(Event::Route),
         RTM_NEWLINK | RTM_DELLINK => Some(Event::Link),
         RTM_NEWADDR | RTM_DELADDR => Some(Event::Address),
+        // struct ndmsg: the link's index stands at 4.
+        RTM_NEWNEIGH | RTM_DELNEIGH => message
+            .payload
+            .get(4..8)
+            .and_then(|bytes| Some(u32::from_ne_bytes(bytes.try_into().ok()?)))
+            .map(Event::Neighbour),
         _ => None,
     }
 }
 
 /// In every message but the generation's, attribute 1 is the table's name.
-fn nft_event(message: &Message<'_>) -> Option<Event> {
+pub(crate) fn nft_event(message: &Message<'_>) -> Option<Event> {
     let of_nftables = message.kind >> 8 == SUBSYS_NFTABLES && message.kind != NFT_MSG_NEWGEN;
-    if !of_nftables || message.payload.first() != Some(&NFPROTO_INET) {
+    if !of_nftables {
         return None;
     }
     let table = Attributes::after(message.payload, NF_HEADER)
         .find_kind(NAME_OF_TABLE)?
         .string()?;
-    (table == NFT_TABLE).then_some(Event::NftTable)
+    match (*message.payload.first()?, table.as_ref()) {
+        (NFPROTO_INET, NFT_TABLE) => Some(Event::NftTable),
+        (NFPROTO_INET, "firewalld") => Some(Event::SharedTable),
+        (NFPROTO_IPV4 | NFPROTO_IPV6, "raw" | "mangle" | "nat" | "filter") => {
+            Some(Event::SharedTable)
+        }
+        _ => None,
+    }
 }

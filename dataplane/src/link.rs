@@ -6,12 +6,13 @@ use netlink_packet_route::link::{LinkAttribute, LinkExtentMask, LinkFlags, LinkM
 
 use crate::error::Result;
 use crate::netlink::{Netlink, RTM_DELLINK, RTM_GETLINK, RTM_SETLINK};
+use crate::tunnel::TunnelInfo;
 use crate::wire::batch::{Batch, F_DUMP};
 
 mod decode;
 mod veth;
 
-use decode::link_from;
+pub(crate) use decode::link_from;
 pub use veth::{VethObstacle, VethPair, VethSpec};
 
 /// A link as the kernel shows it.
@@ -35,6 +36,8 @@ pub struct LinkInfo {
     pub peer_index: Option<u32>,
     /// This namespace's number for the other end's namespace; `None`: the same namespace, -1: it has no number yet.
     pub peer_netns_id: Option<i32>,
+    /// What it is made of, where it is a tunnel of a kind that we make.
+    pub tunnel: Option<TunnelInfo>,
 }
 
 impl Netlink {

@@ -9,15 +9,16 @@ use std::net::IpAddr;
 use ipnetwork::IpNetwork;
 
 use crate::error::{KernelError, Refusal, Result};
-use crate::link::get_message;
+use crate::link::{get_message, up_message};
 use crate::neighbour::permanent_message;
-use crate::netlink::{Netlink, RTM_GETLINK, RTM_NEWNEIGH, RTM_NEWROUTE};
+use crate::netlink::{Netlink, RTM_GETLINK, RTM_NEWNEIGH, RTM_NEWROUTE, RTM_SETLINK};
 use crate::route::{RouteKey, RouteSpec, encode};
 use crate::sysctl::{PROC_SYS, ensure_sysctl};
 use crate::wire::batch::{Batch, F_CREATE, F_EXCL, F_REPLACE};
 
 mod message;
 mod steps;
+pub(crate) use message::no_generated_address;
 use steps::{Step, compute_steps};
 
 /// The pod's side as it is wanted.
@@ -136,6 +137,23 @@ impl Netlink {
             self.name_the_route_in_the_way(error, &route.key)
         } else {
             error
+        })
+    }
+
+    /// Brings the host's side up again after somebody set it down, which also took its neighbours; its routes, gone as well,
+    /// are the caller's to make anew.
+    pub fn raise_host_side(&mut self, spec: &HostSideSpec) -> Result<()> {
+        let mut batch = Batch::new();
+        batch.push(RTM_SETLINK, 0, &up_message(spec.index));
+        for address in &spec.addresses {
+            batch.push(
+                RTM_NEWNEIGH,
+                F_CREATE | F_REPLACE,
+                &permanent_message(spec.index, *address, spec.pod_mac),
+            );
+        }
+        self.request(&mut batch, || {
+            format!("set the host's side with index {} up again", spec.index)
         })
     }
 

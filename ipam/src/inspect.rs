@@ -85,17 +85,18 @@ impl Ipam {
 
 impl Store {
     pub(crate) fn describe(&self, address: IpAddr, found: &Found) -> Result<Claim, StateError> {
-        let since = |then: u64| Duration::from_millis(now_ms().saturating_sub(then));
+        // None where it is of the future: the clock was set back, and the age is unknown.
+        let since = |then: u64| now_ms().checked_sub(then).map(Duration::from_millis);
         Ok(match found {
             Found::Held(holding) => Claim {
                 address,
                 owner: Some(holding.key.clone()),
                 holder: Some(holding.holder),
                 boot_id: Some(holding.boot_id.clone()),
-                age: Some(since(holding.created_ms)),
+                age: since(holding.created_ms),
             },
             Found::Absent | Found::Torn => {
-                let age = self.claim_modified_ms(address)?.map(since);
+                let age = self.claim_modified_ms(address)?.and_then(since);
                 Claim {
                     address,
                     owner: None,

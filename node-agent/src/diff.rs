@@ -3,7 +3,8 @@
 
 use crate::desired::Routes;
 use dataplane::route::{RouteInfo, RouteKey, RouteKind, RouteOp, RouteSpec};
-use std::collections::BTreeMap;
+use dataplane::tunnel::{Entry, EntryKey, EntryOp};
+use std::collections::{BTreeMap, BTreeSet};
 
 /// At most one step per key, in the order in which they are applied: what is missing first, what is too much last, so
 /// that a destination that moves is never without a route. `may_remove` protects routes that others of us answer for.
@@ -53,6 +54,23 @@ pub(crate) fn matches(want: &RouteSpec, there: &RouteInfo) -> bool {
         && want.mtu == seen.mtu
         && want.onlink == seen.onlink
         && (want.src.is_none() || want.src == seen.src)
+}
+
+/// The steps from a tunnel's entries that are there to those that are wanted: what is missing or other first. All that
+/// stands on a device of ours is ours.
+pub(crate) fn diff_entries(desired: &BTreeMap<EntryKey, Entry>, there: &[Entry]) -> Vec<EntryOp> {
+    let there: BTreeSet<Entry> = there.iter().copied().collect();
+    let set = desired.values().filter(|want| !there.contains(want));
+    // Under a wanted key the right one takes the other's place; beside the right one, another has to go.
+    let remove = there.iter().filter(|entry| {
+        desired
+            .get(&entry.key())
+            .is_none_or(|want| want != *entry && there.contains(want))
+    });
+    set.copied()
+        .map(EntryOp::Set)
+        .chain(remove.copied().map(EntryOp::Remove))
+        .collect()
 }
 
 #[cfg(test)]

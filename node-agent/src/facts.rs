@@ -4,8 +4,9 @@
 use dataplane::link::LinkInfo;
 use dataplane::names;
 use dataplane::route::RouteLookup;
+use dataplane::tunnel::TunnelInfo;
 use ipnetwork::IpNetwork;
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::net::IpAddr;
 
 /// One link, as far as it matters here.
@@ -13,6 +14,8 @@ use std::net::IpAddr;
 pub(crate) struct LinkFact {
     pub(crate) name: Box<str>,
     pub(crate) mtu: u32,
+    /// What it is made of, where it is a tunnel.
+    pub(crate) tunnel: Option<TunnelInfo>,
 }
 
 /// How the kernel would reach an address, or why it cannot.
@@ -23,6 +26,8 @@ pub(crate) type Way = Result<RouteLookup, String>;
 pub(crate) struct Facts {
     /// By index; links of pods included.
     pub(crate) links: BTreeMap<u32, LinkFact>,
+    /// Links of pods, shapers too, that are administratively down: somebody else's doing, since the plugin makes them up.
+    pub(crate) down: BTreeSet<u32>,
     /// (link, address with its prefix), those of pods' links left out: they carry link-locals only.
     pub(crate) addresses: Vec<(u32, IpNetwork)>,
     /// Per address of a peer.
@@ -35,6 +40,11 @@ impl Facts {
         links: Vec<LinkInfo>,
         addresses: impl IntoIterator<Item = (u32, IpNetwork)>,
     ) -> Facts {
+        let down = links
+            .iter()
+            .filter(|link| !link.up && (is_pod_link(&link.name) || is_shaper(&link.name)))
+            .map(|link| link.index)
+            .collect();
         let links: BTreeMap<u32, LinkFact> = links
             .into_iter()
             .map(|link| {
@@ -43,17 +53,24 @@ impl Facts {
                     LinkFact {
                         name: link.name.into(),
                         mtu: link.mtu,
+                        tunnel: link.tunnel,
                     },
                 )
             })
             .collect();
-        let of_pods = |index: &u32| links.get(index).is_some_and(|link| is_pod_link(&link.name));
+        // Those of our tunnel are this node's addresses once more, and say nothing of it.
+        let of_ours = |index: &u32| {
+            links
+                .get(index)
+                .is_some_and(|link| is_pod_link(&link.name) || *link.name == *names::VXLAN_LINK)
+        };
         let addresses = addresses
             .into_iter()
-            .filter(|(index, _)| !of_pods(index))
+            .filter(|(index, _)| !of_ours(index))
             .collect();
         Facts {
             links,
+            down,
             addresses,
             ways: HashMap::new(),
         }
@@ -120,5 +137,9 @@ impl Facts {
 
 /// By the prefix that is reserved for us (docs/ARCHITECTURE.md section 2).
 pub(crate) fn is_pod_link(name: &str) -> bool {
-    name.starts_with(names::HOST_LINK_PREFIX)
+    names::is_pod_link(name)
+}
+
+fn is_shaper(name: &str) -> bool {
+    name.starts_with(names::SHAPER_LINK_PREFIX)
 }

@@ -141,7 +141,7 @@ fn wish(
     facts: &mut Facts,
     blind: &mut Vec<String>,
 ) -> Result<Desired, Problem> {
-    let peers = peer_addresses(view, &settings.node_name);
+    let peers = peer_addresses(settings, view);
     if let Err(error) = observe_ways(netlink, facts, &peers) {
         blind.push(error.to_string());
     }

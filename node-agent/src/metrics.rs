@@ -49,6 +49,7 @@ pub(crate) struct Metrics {
     pub(crate) host_ports: Gauge,
     pub(crate) ipam_addresses: Family<StateLabel, FloatGauge>,
     pub(crate) table_writes: Family<KindLabel, Counter>,
+    pub(crate) tunnel_changes: Counter,
     pub(crate) element_repairs: Counter,
     pub(crate) netlink_overruns: Counter,
     pub(crate) leaks_freed: Family<KindLabel, Counter>,
@@ -154,6 +155,11 @@ impl Metrics {
                 "nftables_element_repairs",
                 "Host-port elements put right",
             ),
+            tunnel_changes: counter(
+                &mut registry,
+                "tunnel_changes",
+                "Device, addresses and entries of the tunnel that were put right",
+            ),
             netlink_overruns: counter(
                 &mut registry,
                 "netlink_overruns",
@@ -170,7 +176,7 @@ impl Metrics {
 
     /// Every kind has a value, zero included, so that an alert can be written before the first trouble.
     pub(crate) fn set_problems(&self, problems: &[Problem]) {
-        for kind in ProblemKind::ALL {
+        for &kind in ProblemKind::ALL {
             let count = problems
                 .iter()
                 .filter(|problem| problem.kind == kind)

@@ -5,9 +5,11 @@
 use crate::facts::Facts;
 use crate::problem::{Problem, ProblemKind};
 use dataplane::error::Result;
+use dataplane::names::ADDRESS_LABEL;
 use dataplane::netlink::Netlink;
 use node_state::StateDir;
 use node_state::record::AttachmentRecord;
+use std::collections::HashSet;
 use std::net::IpAddr;
 use std::time::{Duration, SystemTime};
 
@@ -23,20 +25,29 @@ const UNREACHABLE_ERRNOS: [i32; 4] = [
 pub(crate) fn observe_links(netlink: &mut Netlink) -> Result<Facts> {
     let links = netlink.list_links()?;
     let addresses = netlink.list_addresses()?;
+    let ours = |label: &str| label.ends_with(ADDRESS_LABEL);
     Ok(Facts::new(
         links,
-        addresses.into_iter().map(|info| (info.index, info.address)),
+        addresses
+            .into_iter()
+            .filter(|info| !info.label.as_deref().is_some_and(ours))
+            .map(|info| (info.index, info.address)),
     ))
 }
 
-/// Asks the kernel for the way to each of `peers`. A refusal is an answer; any other error is ours.
+/// Asks the kernel for the way to each of `peers` that `facts` knows none to, and forgets those to others. A refusal is
+/// an answer; any other error is ours.
 pub(crate) fn observe_ways(
     netlink: &mut Netlink,
     facts: &mut Facts,
     peers: &[IpAddr],
 ) -> Result<()> {
-    facts.ways.clear();
+    let wanted: HashSet<&IpAddr> = peers.iter().collect();
+    facts.ways.retain(|address, _| wanted.contains(address));
     for peer in peers {
+        if facts.ways.contains_key(peer) {
+            continue;
+        }
         let way = match netlink.lookup_route(*peer) {
             Ok(way) => Ok(way),
             Err(error) if UNREACHABLE_ERRNOS.contains(&error.errno) => Err(error.message),

@@ -29,14 +29,20 @@ pub(crate) enum ProblemKind {
     Kernel,
     /// Our nftables table could not be laid or read.
     Nftables,
+    /// The tunnel to other nodes could not be made, or not as it should be.
+    Tunnel,
     /// A sysctl could not be set.
     Sysctl,
     /// The state folder or the CNI folder cannot be read or written.
     State,
+    /// No plugin that works is in the runtime's folder, and ours cannot be put there.
+    PluginMissing,
+    /// A plugin works there, and cannot be replaced by ours.
+    PluginOutdated,
 }
 
 impl ProblemKind {
-    pub(crate) const ALL: [ProblemKind; 13] = [
+    pub(crate) const ALL: &[ProblemKind] = &[
         Self::NodesFile,
         Self::Api,
         Self::OwnNode,
@@ -48,8 +54,11 @@ impl ProblemKind {
         Self::Record,
         Self::Kernel,
         Self::Nftables,
+        Self::Tunnel,
         Self::Sysctl,
         Self::State,
+        Self::PluginMissing,
+        Self::PluginOutdated,
     ];
 
     /// The label.
@@ -66,8 +75,11 @@ impl ProblemKind {
             Self::Record => "record",
             Self::Kernel => "kernel",
             Self::Nftables => "nftables",
+            Self::Tunnel => "tunnel",
             Self::Sysctl => "sysctl",
             Self::State => "state",
+            Self::PluginMissing => "plugin_missing",
+            Self::PluginOutdated => "plugin_outdated",
         }
     }
 
@@ -76,7 +88,13 @@ impl ProblemKind {
     pub(crate) fn blocks_ready(self) -> bool {
         matches!(
             self,
-            Self::OwnNode | Self::Kernel | Self::Nftables | Self::Sysctl | Self::State
+            Self::OwnNode
+                | Self::Kernel
+                | Self::Nftables
+                | Self::Tunnel
+                | Self::Sysctl
+                | Self::State
+                | Self::PluginMissing
         )
     }
 
@@ -96,14 +114,18 @@ impl ProblemKind {
             Self::HostPortConflict => Some("HostPortConflict"),
             Self::Kernel => Some("KernelRefused"),
             Self::Nftables => Some("NftablesFailed"),
+            Self::Tunnel => Some("TunnelFailed"),
             Self::Sysctl => Some("SysctlFailed"),
             Self::State => Some("StateFolderFailed"),
+            Self::PluginMissing => Some("PluginMissing"),
+            Self::PluginOutdated => Some("PluginOutdated"),
         }
     }
 
     /// True where trying again by the clock can help, without any event.
     pub(crate) fn is_retried(self) -> bool {
-        self.blocks_ready() && self != Self::OwnNode || self == Self::ForeignRoute
+        self.blocks_ready() && self != Self::OwnNode
+            || matches!(self, Self::ForeignRoute | Self::PluginOutdated)
     }
 }
 
@@ -212,6 +234,7 @@ mod tests {
             ProblemKind::ForeignRoute,
             ProblemKind::Record,
             ProblemKind::Api,
+            ProblemKind::PluginOutdated,
         ] {
             assert!(!kind.blocks_ready());
         }

@@ -16,9 +16,11 @@ use std::time::{Duration, Instant};
 mod finish;
 mod kernel;
 mod pass;
+mod pod_links;
 mod routes;
 mod slow;
 mod table;
+mod tunnels;
 
 /// The heartbeat, also of an idle thread.
 const HEARTBEAT: Duration = Duration::from_secs(10);
@@ -55,6 +57,7 @@ pub(crate) struct Reconciler {
     settings: Arc<Settings>,
     state: StateDir,
     shared: Arc<Shared>,
+    started: Instant,
     view: Option<Arc<ClusterView>>,
     /// The newest answer of the source, where it was a refusal.
     source_problem: Option<Problem>,
@@ -68,6 +71,7 @@ impl Reconciler {
             settings,
             state,
             shared,
+            started: Instant::now(),
             view: None,
             source_problem: None,
             memory: Memory::default(),
@@ -92,6 +96,7 @@ impl Reconciler {
             }
             self.shared.metrics.netlink_overruns.inc_by(wakes.overruns);
             let outcome = self.pass(wakes, full, start);
+            waker.watch_tunnel(self.memory.tunnel_link());
             let end = Instant::now();
             if full {
                 resync_at = end + self.settings.resync_interval;
@@ -132,13 +137,19 @@ impl Reconciler {
         let new_view = wakes.view.take();
         let view_changed = new_view.is_some_and(|answer| self.take_view(answer));
         let since = wakes.view_since.take().filter(|_| view_changed);
+        if full || !self.memory.plugins_looked_at {
+            self.ensure_plugins();
+        }
         let mut outcome = match self.view.clone() {
             Some(view) => self.pass_with(&view, &wakes, full, view_changed, start),
             // Nothing is decided, and so nothing deleted, before the first whole view.
             None => Outcome::default(),
         };
         outcome.problems.extend(self.source_problem.clone());
-        if self.view.is_none() && self.source_problem.is_none() {
+        let plugin_problems = &self.memory.plugin_problems;
+        outcome.problems.extend(plugin_problems.iter().cloned());
+        let patience_is_over = start >= self.started + FIRST_VIEW;
+        if self.view.is_none() && self.source_problem.is_none() && patience_is_over {
             outcome.problems.push(self.no_view_yet());
         }
         let converged = self.view.is_some() && outcome.converged() && self.finish(&mut outcome);

@@ -1,15 +1,19 @@
 //! The settings, valid: what `RawSettings` becomes once every value has its type and its range. Everything behind this
 //! file may rely on them. An error names key, value and what is allowed.
 
+use crate::netfilter::choose::NetfilterSetting;
 use axum::http::Uri;
+use dataplane::iptables::Flavour;
 use ipnetwork::IpNetwork;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
+pub(crate) mod encapsulation;
 pub(crate) mod raw;
 mod values;
 
+use encapsulation::Encapsulation;
 use raw::RawSettings;
 use values::{
     absolute, error, non_empty, one_of, parse_api_server, parse_bool, parse_cidrs, parse_conf_name,
@@ -57,16 +61,21 @@ pub(crate) struct Settings {
     pub(crate) state_dir: PathBuf,
     pub(crate) cni_conf_dir: PathBuf,
     pub(crate) cni_conf_name: String,
+    /// Where plugins are installed; `None`: somebody else does that.
+    pub(crate) cni_bin_dir: Option<PathBuf>,
+    pub(crate) plugin_dir: PathBuf,
     pub(crate) network_name: String,
     pub(crate) cluster_cidrs: Vec<IpNetwork>,
     pub(crate) masquerade: Masquerade,
     pub(crate) anti_spoofing: bool,
     pub(crate) mtu: MtuSetting,
+    pub(crate) encapsulation: Encapsulation,
     pub(crate) listen: Option<SocketAddr>,
     pub(crate) log_format: LogFormat,
     pub(crate) log_level: tracing::Level,
     pub(crate) resync_interval: Duration,
     pub(crate) leak_grace_period: Duration,
+    pub(crate) netfilter: NetfilterSetting,
     pub(crate) nft_program: String,
     pub(crate) proc_sys: PathBuf,
 }
@@ -120,13 +129,8 @@ impl Settings {
     ) -> Result<Settings, SettingError> {
         let text =
             |value: Option<String>, default: &str| value.unwrap_or_else(|| default.to_owned());
+        let encapsulation = Encapsulation::from_raw(&raw)?;
         let listen = text(raw.listen, "127.0.0.1:9532");
-        // The key is there so that a settings file can say it already; tunnels are not.
-        one_of(
-            "encapsulation",
-            text(raw.encapsulation, "none"),
-            &[("none", ())],
-        )?;
         Ok(Settings {
             node_name: parse_node_name(raw.node_name, around)?,
             nodes_file: raw.nodes_file.map(|path| absolute("nodesFile", path)).transpose()?,
@@ -135,6 +139,12 @@ impl Settings {
             state_dir: absolute("stateDir", text(raw.state_dir, node_state::StateDir::DEFAULT))?,
             cni_conf_dir: absolute("cniConfDir", text(raw.cni_conf_dir, "/etc/cni/net.d"))?,
             cni_conf_name: parse_conf_name(text(raw.cni_conf_name, "10-slash32.conflist"))?,
+            cni_bin_dir: raw
+                .cni_bin_dir
+                .filter(|path| !path.is_empty())
+                .map(|path| absolute("cniBinDir", path))
+                .transpose()?,
+            plugin_dir: absolute("pluginDir", text(raw.plugin_dir, "/opt/slash32/bin"))?,
             network_name: parse_network_name(text(raw.network_name, "slash32"))?,
             cluster_cidrs: parse_cidrs("clusterCIDRs", raw.cluster_cidrs)?,
             masquerade: Masquerade {
@@ -143,6 +153,7 @@ impl Settings {
             },
             anti_spoofing: parse_bool("antiSpoofing", raw.anti_spoofing, true)?,
             mtu: parse_mtu(text(raw.mtu, "auto"))?,
+            encapsulation,
             listen: match listen.as_str() {
                 "" => None,
                 address => Some(address.parse().map_err(|_| {
@@ -163,6 +174,13 @@ impl Settings {
             ])?,
             resync_interval: parse_duration("resyncInterval", text(raw.resync_interval, "60s"), 1, 3600)?,
             leak_grace_period: parse_duration("leakGracePeriod", text(raw.leak_grace_period, "5m"), 0, 86_400)?,
+            netfilter: one_of("netfilter", text(raw.netfilter, "auto"), &[
+                ("auto", NetfilterSetting::Auto),
+                ("nftables", NetfilterSetting::Nftables),
+                ("iptables", NetfilterSetting::Iptables),
+                ("iptables-legacy", NetfilterSetting::Flavour(Flavour::Legacy)),
+                ("iptables-nft", NetfilterSetting::Flavour(Flavour::Nft)),
+            ])?,
             nft_program: non_empty("nftProgram", text(raw.nft_program, "nft"))?,
             proc_sys: absolute("procSys", text(raw.proc_sys, dataplane::sysctl::PROC_SYS))?,
         })
@@ -177,7 +195,7 @@ impl Settings {
                 .collect::<Vec<_>>()
                 .join(",")
         };
-        vec![
+        let mut all = vec![
             ("nodeName", self.node_name.clone()),
             (
                 "nodesFile",
@@ -203,6 +221,14 @@ impl Settings {
             ("stateDir", self.state_dir.display().to_string()),
             ("cniConfDir", self.cni_conf_dir.display().to_string()),
             ("cniConfName", self.cni_conf_name.clone()),
+            (
+                "cniBinDir",
+                self.cni_bin_dir
+                    .as_ref()
+                    .map(|path| path.display().to_string())
+                    .unwrap_or_default(),
+            ),
+            ("pluginDir", self.plugin_dir.display().to_string()),
             ("networkName", self.network_name.clone()),
             ("clusterCIDRs", list(&self.cluster_cidrs)),
             ("masquerade.enabled", self.masquerade.enabled.to_string()),
@@ -215,7 +241,9 @@ impl Settings {
                     MtuSetting::Fixed(bytes) => bytes.to_string(),
                 },
             ),
-            ("encapsulation", "none".to_owned()),
+        ];
+        all.extend(self.encapsulation.effective());
+        all.extend([
             (
                 "listen",
                 self.listen
@@ -232,9 +260,11 @@ impl Settings {
                 "leakGracePeriod",
                 format!("{}s", self.leak_grace_period.as_secs()),
             ),
+            ("netfilter", self.netfilter.to_string()),
             ("nftProgram", self.nft_program.clone()),
             ("procSys", self.proc_sys.display().to_string()),
-        ]
+        ]);
+        all
     }
 }
 

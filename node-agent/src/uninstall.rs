@@ -1,17 +1,27 @@
 //! `slash32-agent uninstall`: removes from this node all that is ours, recognised by the reserved names alone (protocol
-//! 32, table inet slash32, links s32* and b32*, our file and folder), and nothing else. Can be repeated; goes on after an
-//! error and reports each. While pods are attached it refuses without --force: they would lose their network.
+//! 32, table inet slash32, chains SLASH32-*, links s32* and b32*, our file and folder), the plugins that the agent
+//! installed, and nothing else. Can be repeated; goes on after an error and reports each. While pods are attached it
+//! refuses without --force: they would lose their network.
+//!
+//! Plugins go only when no pod is left whose DEL is still to come: a runtime that finds no plugin cannot end the pod.
 //!
 //! Sysctls stay: others may need forwarding, and what it was before is not known.
 
+use crate::plugins;
 use crate::settings::Settings;
+use crate::tunnel::remove_other_tunnels;
+use dataplane::hostport::Nfnetlink;
 use dataplane::link::LinkInfo;
-use dataplane::names::{HOST_LINK_PREFIX, NFT_TABLE, ROUTE_PROTOCOL, SHAPER_LINK_PREFIX};
+use dataplane::names::{NFT_TABLE, ROUTE_PROTOCOL, SHAPER_LINK_PREFIX, is_pod_link};
 use dataplane::netlink::Netlink;
 use dataplane::route::{RouteInfo, RouteOp};
+use node_state::StateDir;
 use std::io::{self, Write};
 use std::path::Path;
 use std::process::ExitCode;
+
+/// The records' folder, as node-state names it.
+const ATTACHMENTS: &str = "attachments";
 
 /// What was done, line by line.
 #[derive(Debug, Default)]
@@ -40,10 +50,7 @@ pub(crate) fn run(settings: &Settings, force: bool) -> anyhow::Result<ExitCode> 
         .into_iter()
         .filter(|link| is_ours(&link.name))
         .collect();
-    let pods = links
-        .iter()
-        .filter(|link| link.name.starts_with(HOST_LINK_PREFIX))
-        .count();
+    let pods = links.iter().filter(|link| is_pod_link(&link.name)).count();
     if pods > 0 && !force {
         anyhow::bail!(
             "{pods} pod interface{} still attached on this node: drain it first, or cut them off with --force; nothing was removed",
@@ -54,13 +61,49 @@ pub(crate) fn run(settings: &Settings, force: bool) -> anyhow::Result<ExitCode> 
     remove_conflist(settings, &mut report);
     remove_links(&mut netlink, &links, &mut report);
     remove_routes(&mut netlink, &mut report);
-    remove_table(settings, &mut report);
-    remove_state(&settings.state_dir, &mut report);
+    remove_tunnels(&mut netlink, &mut report);
+    remove_rules(settings, &mut report);
+    let waiting = pods_to_end(settings, &mut report);
+    remove_state(&settings.state_dir, waiting > 0, &mut report);
+    remove_plugins(settings, waiting, &mut report);
     tell(&report)
 }
 
+/// Pods of this boot that no DEL has ended, by their records; none where the plugins are not ours to remove. Of another
+/// boot no pod is left.
+fn pods_to_end(settings: &Settings, report: &mut Report) -> usize {
+    if settings.cni_bin_dir.is_none() {
+        return 0;
+    }
+    let state = StateDir::new(settings.state_dir.clone());
+    match node_state::boot_id().and_then(|boot| Ok((state.list_records()?, boot))) {
+        Ok(((records, _), boot)) => records
+            .iter()
+            .filter(|record| record.boot_id == boot)
+            .count(),
+        Err(error) => {
+            report.errors.push(error.to_string());
+            0
+        }
+    }
+}
+
+fn remove_plugins(settings: &Settings, waiting: usize, report: &mut Report) {
+    if waiting > 0 {
+        return report.errors.push(format!(
+            "plugins left in place, and {waiting} record{} in {}: the runtime needs them to end the pods that were attached. \
+             Delete these pods and uninstall again (after a reboot none is left)",
+            if waiting == 1 { "" } else { "s" },
+            settings.state_dir.join(ATTACHMENTS).display()
+        ));
+    }
+    for (path, removed) in plugins::remove_plugins(settings) {
+        report.note(format!("plugin {}", path.display()), removed);
+    }
+}
+
 fn is_ours(name: &str) -> bool {
-    name.starts_with(HOST_LINK_PREFIX) || name.starts_with(SHAPER_LINK_PREFIX)
+    is_pod_link(name) || name.starts_with(SHAPER_LINK_PREFIX)
 }
 
 fn remove_conflist(settings: &Settings, report: &mut Report) {
@@ -115,20 +158,30 @@ fn remove_routes(netlink: &mut Netlink, report: &mut Report) {
     }
 }
 
-fn remove_table(settings: &Settings, report: &mut Report) {
-    let there = dataplane::hostport::Nfnetlink::open()
-        .and_then(|mut netfilter| netfilter.table_fingerprint());
-    let result = there.and_then(|fingerprint| {
-        let script = format!("add table inet {NFT_TABLE}\ndelete table inet {NFT_TABLE}\n");
-        fingerprint.map_or(Ok(false), |_| {
-            dataplane::nft::run_script(&settings.nft_program, &script).map(|()| true)
-        })
-    });
-    report.note(format!("nftables table inet {NFT_TABLE}"), result);
+fn remove_tunnels(netlink: &mut Netlink, report: &mut Report) {
+    match remove_other_tunnels(netlink, None) {
+        Ok(removed) => report.removed.extend(removed),
+        Err(error) => report.errors.push(error.to_string()),
+    }
+}
+
+/// By whichever back-end, chosen or not: another agent may have used another.
+fn remove_rules(settings: &Settings, report: &mut Report) {
+    let mut nfnetlink = match Nfnetlink::open() {
+        Ok(nfnetlink) => nfnetlink,
+        Err(error) => return report.errors.push(error.to_string()),
+    };
+    report.note(
+        format!("nftables table inet {NFT_TABLE}"),
+        nfnetlink.remove_table(),
+    );
+    for (what, result) in crate::netfilter::remove_all(settings, &mut nfnetlink) {
+        report.note(what, result);
+    }
 }
 
 /// Only a folder that looks like ours: a mistyped stateDir must not cost somebody's data.
-fn remove_state(root: &Path, report: &mut Report) {
+fn remove_state(root: &Path, keep_records: bool, report: &mut Report) {
     let what = format!("state folder {}", root.display());
     let entries = match std::fs::read_dir(root) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return,
@@ -150,6 +203,14 @@ fn remove_state(root: &Path, report: &mut Report) {
             foreign.join(", ")
         ));
     }
+    if keep_records {
+        for name in names.iter().filter(|name| *name != ATTACHMENTS) {
+            let path = root.join(name);
+            let removed = existed(remove_whole(&path));
+            report.note(format!("state {}", path.display()), removed);
+        }
+        return;
+    }
     let removed = match std::fs::remove_dir_all(root) {
         // A mount point, as in a container: it stays, empty.
         Err(error) if error.kind() == io::ErrorKind::ResourceBusy => Ok(!names.is_empty()),
@@ -165,14 +226,24 @@ fn is_state_name(name: &str) -> bool {
         .and_then(|name| name.strip_suffix(".new"))
         .unwrap_or(name);
     [
-        "attachments",
+        ATTACHMENTS,
         "ipam",
         "ready",
         "hostports.lock",
+        "netfilter",
         "operations.jsonl",
         "probe",
     ]
     .contains(&name)
+}
+
+/// A file or a folder; a symbolic link is never followed.
+fn remove_whole(path: &Path) -> io::Result<()> {
+    if path.symlink_metadata()?.is_dir() {
+        std::fs::remove_dir_all(path)
+    } else {
+        std::fs::remove_file(path)
+    }
 }
 
 fn existed(result: io::Result<()>) -> io::Result<bool> {

@@ -4,6 +4,7 @@
 use crate::problem::Problem;
 use crate::view::ClusterView;
 use dataplane::events::Event;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -14,8 +15,12 @@ pub(crate) struct Wakes {
     pub(crate) routes: bool,
     /// A link or an address changed.
     pub(crate) links: bool,
+    /// A neighbour or forwarding entry of the tunnel changed.
+    pub(crate) entries: bool,
     /// Our nftables table changed.
     pub(crate) table: bool,
+    /// A table of others changed in which rules of ours may be.
+    pub(crate) shared_table: bool,
     /// What happened before is unknown: the first look, or events were lost.
     pub(crate) unknown: bool,
     /// How often events were lost.
@@ -31,7 +36,14 @@ pub(crate) struct Wakes {
 impl Wakes {
     /// True where there is something to do.
     pub(crate) fn any(&self) -> bool {
-        self.routes || self.links || self.table || self.unknown || self.view.is_some() || self.stop
+        self.routes
+            || self.links
+            || self.entries
+            || self.table
+            || self.shared_table
+            || self.unknown
+            || self.view.is_some()
+            || self.stop
     }
 }
 
@@ -40,6 +52,8 @@ impl Wakes {
 pub(crate) struct Waker {
     state: Mutex<State>,
     changed: Condvar,
+    /// Index of the tunnel's link; 0 while there is none.
+    tunnel: AtomicU32,
 }
 
 #[derive(Debug, Default)]
@@ -52,10 +66,17 @@ struct State {
 impl Waker {
     /// For the events thread; false when it should end.
     pub(crate) fn set_event(&self, event: Event) -> bool {
+        if let Event::Neighbour(link) = event
+            && link != self.tunnel.load(Ordering::Relaxed)
+        {
+            return !self.is_stopped();
+        }
         self.change(|wakes| match event {
             Event::Route => wakes.routes = true,
             Event::Link | Event::Address => wakes.links = true,
+            Event::Neighbour(_) => wakes.entries = true,
             Event::NftTable => wakes.table = true,
+            Event::SharedTable => wakes.shared_table = true,
             Event::Subscribed => wakes.unknown = true,
             Event::Overrun => {
                 wakes.unknown = true;
@@ -75,6 +96,11 @@ impl Waker {
             wakes.view = Some(view.map(Arc::new));
             wakes.view_since.get_or_insert(since);
         })
+    }
+
+    /// From now on neighbours of this link count; those of all others never do.
+    pub(crate) fn watch_tunnel(&self, link: Option<u32>) {
+        self.tunnel.store(link.unwrap_or(0), Ordering::Relaxed);
     }
 
     /// Ends the reconcile thread after its current pass.
@@ -148,6 +174,18 @@ mod tests {
         let wakes = waker.wait_until(Instant::now());
         assert!(wakes.routes && !wakes.links && wakes.view.is_none());
         assert!(!waker.wait_until(Instant::now()).any());
+    }
+
+    #[test]
+    fn neighbours_count_on_the_tunnels_link_only() {
+        let waker = Waker::default();
+        assert!(waker.set_event(Event::Neighbour(7)));
+        assert!(!waker.wait_until(Instant::now()).any());
+        waker.watch_tunnel(Some(7));
+        assert!(waker.set_event(Event::Neighbour(6)));
+        assert!(!waker.wait_until(Instant::now()).any());
+        assert!(waker.set_event(Event::Neighbour(7)));
+        assert!(waker.wait_until(Instant::now()).entries);
     }
 
     #[test]

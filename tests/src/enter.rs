@@ -111,6 +111,11 @@ pub fn outer_pid() -> &'static str {
     OUTER_PID.get().map_or("", String::as_str)
 }
 
+/// This process is the one inside.
+pub fn is_inside() -> bool {
+    std::env::var_os(INSIDE).is_some()
+}
+
 /// The lab was made without root.
 pub fn as_ordinary_user() -> bool {
     std::env::var_os(INSIDE).is_some_and(|value| value == "user")

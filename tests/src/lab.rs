@@ -56,19 +56,33 @@ impl Lab {
     }
 
     fn on_links(name: &str, counts: &[usize]) -> Result<Lab> {
-        let machine = |role: &str| Machine::new(&format!("{name}-{role}"));
         let links = (1..).zip(counts);
         let on = links.flat_map(|(link, count)| std::iter::repeat_n(link, *count));
+        let nodes: Vec<(String, usize)> = (1..)
+            .zip(on)
+            .map(|(number, link)| (format!("node{number}"), link))
+            .collect();
+        let nodes: Vec<(&str, usize)> = nodes
+            .iter()
+            .map(|(node, link)| (node.as_str(), *link))
+            .collect();
+        Lab::with_nodes(name, &nodes)
+    }
+
+    /// Nodes with names of their own, each on link 1 or 2; numbers as they come, from 1.
+    pub fn with_nodes(name: &str, nodes: &[(&str, usize)]) -> Result<Lab> {
+        let machine = |role: &str| Machine::new(&format!("{name}-{role}"));
+        let links = nodes.iter().map(|(_, link)| *link).max().unwrap_or(1);
         let lab = Lab {
             name: name.into(),
             client: machine("client")?,
             internet: machine("internet")?,
             router: machine("router")?,
             nodes: (1..)
-                .zip(on)
-                .map(|(number, link)| Node::on_link(name, number, link))
+                .zip(nodes)
+                .map(|(number, (node, link))| Node::named(name, node, number, *link))
                 .collect::<Result<_>>()?,
-            switches: (1..=counts.len())
+            switches: (1..=links)
                 .map(|link| make_switch(&format!("{name}-link{link}")))
                 .collect::<Result<_>>()?,
         };
@@ -103,6 +117,16 @@ impl Lab {
             &["198.51.100.10/24", "2001:db8:100::10/64"],
         )?;
         set_default_routes(&self.internet, &["198.51.100.1", "2001:db8:100::1"])
+    }
+
+    /// A node's network as after a reboot: a fresh namespace on the same link with the same addresses. Nothing may
+    /// run in the old one any more.
+    pub fn renew_network(&self, node: &Node) -> Result<()> {
+        let port = format!("port{}", node.number);
+        // The old cable goes with its namespace, but in the kernel's own time.
+        self.switches[node.link - 1].try_run(&["ip", "link", "del", &port])?;
+        node.machine.renew()?;
+        self.plug_host(&node.machine, node.link, node.number)
     }
 
     /// A machine's eth0 on a link, with the router as its way out.

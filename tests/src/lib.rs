@@ -14,18 +14,31 @@
 //! # drop(agents);
 //! ```
 
+pub mod api_server;
+pub mod bytewise;
+pub mod certificates;
+pub mod cluster;
+pub mod cpu;
+pub mod crowd;
 pub mod enter;
+pub mod fault_sweep;
 pub mod http;
 pub mod judge;
+pub mod kill;
 pub mod lab;
 pub mod libcni;
 pub mod machine;
+pub mod netfilter;
 pub mod node;
 pub mod nodes_file;
 pub mod pod;
 pub mod programs;
+pub mod random;
+pub mod raw_packets;
+pub mod reboot;
 pub mod site;
 pub mod strace;
 pub mod suite;
 pub mod traffic;
+pub mod tunnels;
 pub mod wait;

@@ -47,7 +47,6 @@ pub struct Outcome {
 impl Machine {
     /// Makes the namespace (lo up, forwarding off, as a machine boots) and its folders.
     pub fn new(name: &str) -> Result<Machine> {
-        run_here(&["ip", "netns", "add", name])?;
         let machine = Machine {
             name: name.into(),
             folders: PathBuf::from("/run/machines").join(name),
@@ -57,15 +56,41 @@ impl Machine {
             // What is mounted over; on the lab's own overlay.
             std::fs::create_dir_all(folder)?;
         }
-        machine.run(&["ip", "link", "set", "lo", "up"])?;
-        machine.run(&[
+        machine.boot()?;
+        Ok(machine)
+    }
+
+    /// Folders and an empty file for a namespace that was made elsewhere; the caller mounts it there.
+    pub fn adopt(name: &str) -> Result<Machine> {
+        let machine = Machine {
+            name: name.into(),
+            folders: PathBuf::from("/run/machines").join(name),
+        };
+        for folder in OWN_FOLDERS {
+            std::fs::create_dir_all(machine.folder(folder))?;
+            std::fs::create_dir_all(folder)?;
+        }
+        std::fs::write(machine.netns(), "")?;
+        Ok(machine)
+    }
+
+    /// The namespace anew, as after a reboot; the folders stay.
+    pub fn renew(&self) -> Result<()> {
+        run_here(&["ip", "netns", "del", &self.name])?;
+        self.boot()
+    }
+
+    fn boot(&self) -> Result<()> {
+        run_here(&["ip", "netns", "add", &self.name])?;
+        self.run(&["ip", "link", "set", "lo", "up"])?;
+        self.run(&[
             "sysctl",
             "-qw",
             "net.ipv4.ip_forward=0",
             "net.ipv6.conf.all.forwarding=0", // A lab has no second to wait for duplicate address detection.
             "net.ipv6.conf.default.accept_dad=0",
-        ])?;
-        Ok(machine)
+        ])
+        .map(drop)
     }
 
     /// The namespace's file.
@@ -218,7 +243,7 @@ impl Running {
 
     /// Waits for its end, for a bounded time.
     pub fn wait(&mut self, patience: Duration) -> Result<ExitStatus> {
-        let deadline = Instant::now() + patience;
+        let deadline = Instant::now() + crate::wait::stretched(patience);
         loop {
             if let Some(status) = self.child.try_wait()? {
                 return Ok(status);
@@ -274,7 +299,9 @@ pub fn finish(mut command: Command, stdin: &[u8], patience: Duration) -> Result<
     // A program may end without reading its input.
     let _ = writer.join();
     // A child that outlives the program and holds its pipes is a fault of its own: runtimes wait for it (G21).
-    let text = |pipe: Receiver<Vec<u8>>| match pipe.recv_timeout(PIPE_PATIENCE) {
+    let text = |pipe: Receiver<Vec<u8>>| match pipe
+        .recv_timeout(crate::wait::stretched(PIPE_PATIENCE))
+    {
         Ok(bytes) => Ok(String::from_utf8_lossy(&bytes).into_owned()),
         Err(_) => bail!(
             "{} has ended, but something that it started holds its stdout or stderr since {PIPE_PATIENCE:?}",

@@ -1,6 +1,7 @@
 //! One node of the cluster: a machine with an agent, and pods that real CNI calls attach.
 
 use crate::machine::{Machine, Outcome, Running, finish};
+use crate::netfilter::{self, Backend};
 use crate::nodes_file::NodeEntry;
 use crate::pod::Pod;
 use crate::{http, programs, wait};
@@ -37,10 +38,14 @@ impl Node {
 
     /// The same for link 1 or 2.
     pub fn on_link(lab: &str, number: usize, link: usize) -> Result<Node> {
-        let name = format!("node{number}");
+        Node::named(lab, &format!("node{number}"), number, link)
+    }
+
+    /// The same with a name of its own.
+    pub fn named(lab: &str, name: &str, number: usize, link: usize) -> Result<Node> {
         Ok(Node {
             machine: Machine::new(&format!("{lab}-{name}"))?,
-            name,
+            name: name.into(),
             number,
             link,
         })
@@ -96,20 +101,26 @@ impl Node {
 
     /// The same with further arguments.
     pub fn spawn_agent_with(&self, arguments: &[&str]) -> Result<Running> {
+        let file = ["--nodes-file", "/etc/slash32/nodes.yaml"];
+        self.spawn_agent_of(&[&file, arguments].concat(), &[])
+    }
+
+    /// With whatever source of Nodes the arguments and variables name.
+    pub fn spawn_agent_of(
+        &self,
+        arguments: &[&str],
+        environment: &[(&str, &str)],
+    ) -> Result<Running> {
         let log = std::fs::File::options()
             .create(true)
             .append(true)
             .open(self.log_path())?;
         let mut command = self.agent_command()?;
         command
-            .args([
-                "run",
-                "--node-name",
-                &self.name,
-                "--nodes-file",
-                "/etc/slash32/nodes.yaml",
-            ])
+            .args(["run", "--node-name", &self.name])
+            .args(netfilter_arguments(arguments))
             .args(arguments)
+            .envs(environment.iter().copied())
             .stderr(log.try_clone()?)
             .stdout(log);
         self.machine.start(&mut command)
@@ -173,7 +184,7 @@ impl Node {
             let text = self
                 .machine
                 .read(&["ip", family, "route", "show", "proto", "32"])?;
-            for line in text.lines().filter(|line| !line.contains("dev s32")) {
+            for line in text.lines().filter(|line| !is_to_pod(line)) {
                 routes.push_str(line.trim());
                 routes.push('\n');
             }
@@ -292,6 +303,7 @@ impl Node {
             .read(&["ip", "-o", "link"])?
             .lines()
             .filter(|line| line.contains(": s32") || line.contains(": b32"))
+            .filter(|line| !line.contains(": s32vxlan:"))
             .map(|line| format!("link {line}"))
             .collect();
         for family in ["-4", "-6"] {
@@ -301,7 +313,7 @@ impl Node {
             found.extend(
                 routes
                     .lines()
-                    .filter(|line| line.contains("dev s32"))
+                    .filter(|line| is_to_pod(line))
                     .map(|line| format!("route {line}")),
             );
         }
@@ -319,20 +331,15 @@ impl Node {
                     .filter(|path| !path.ends_with(".lock")),
             );
         }
-        for map in [
-            "map inet slash32 hostports4",
-            "map inet slash32 hostports4-any",
-            "map inet slash32 hostports6",
-            "map inet slash32 hostports6-any",
-            "set inet slash32 hairpin4",
-            "set inet slash32 hairpin6",
+        for backend in [
+            Backend::Nftables,
+            Backend::Iptables("legacy"),
+            Backend::Iptables("nft"),
         ] {
-            let text = self
-                .machine
-                .try_run(&["sh", "-c", &format!("nft list {map}")])?
-                .stdout;
-            if text.contains("elements") {
-                found.push(text);
+            found.extend(backend.ports(&self.machine)?);
+            let hairpins = backend.hairpins(&self.machine)?;
+            if hairpins.contains("elements") || hairpins.contains("-A ") {
+                found.push(hairpins);
             }
         }
         Ok(found)
@@ -345,4 +352,17 @@ impl Node {
             left => bail!("left on {}:\n{}", self.name, left.join("\n")),
         }
     }
+}
+
+/// The back-end that the run is about, unless a test names one itself.
+pub(crate) fn netfilter_arguments(given: &[&str]) -> Vec<&'static str> {
+    if given.contains(&"--netfilter") {
+        return Vec::new();
+    }
+    vec!["--netfilter", netfilter::backend().setting()]
+}
+
+/// A line of `ip route` that leads to a pod's link, and not into the tunnel.
+fn is_to_pod(line: &str) -> bool {
+    line.contains("dev s32") && !line.contains("dev s32vxlan")
 }

@@ -9,6 +9,7 @@ use crate::site::Site;
 use anyhow::{Context, Result};
 use serde_json::Value;
 use std::collections::BTreeMap;
+use std::process::Command;
 
 const TRACE: &str = "/run/strace.out";
 
@@ -26,34 +27,18 @@ pub struct Traced<'a> {
 }
 
 impl Traced<'_> {
-    /// How often the verb makes each system call, and the positions of `write` that are its answer on stdout.
+    /// As [`count_calls`] for the verb.
     pub fn count(&self, verb: &str) -> Result<(BTreeMap<String, usize>, Vec<usize>)> {
         self.run(verb, &[])?;
-        let mut counts: BTreeMap<String, usize> = BTreeMap::new();
-        let mut answers = Vec::new();
-        let trace = std::fs::read_to_string(TRACE).context("read what strace wrote")?;
-        for call in trace.lines().filter_map(|line| line.split_once(' ')) {
-            let Some((name, arguments)) = call.1.trim_start().split_once('(') else {
-                continue;
-            };
-            let count = counts.entry(name.to_owned()).or_default();
-            *count += 1;
-            if name == "write" && arguments.starts_with("1,") {
-                answers.push(*count);
-            }
-        }
-        Ok((counts, answers))
+        count_calls()
     }
 
     /// The verb with faults: strace's `-e inject=` expressions.
     pub fn run(&self, verb: &str, faults: &[&str]) -> Result<Outcome> {
-        let mut command = self.site.node.machine.command("strace");
-        command.args(["-f", "-qq", "-o", TRACE]);
-        for fault in faults {
-            command.args(["-e", &format!("inject={fault}")]);
-        }
+        let mut command = traced(&self.site.node.machine, faults);
         let folder = programs::binaries()?;
         command
+            .arg("-f")
             .arg(folder.join("slash32"))
             .env("CNI_COMMAND", verb)
             .env("CNI_CONTAINERID", self.id)
@@ -67,4 +52,34 @@ impl Traced<'_> {
     pub fn trace() -> String {
         std::fs::read_to_string(TRACE).unwrap_or_default()
     }
+}
+
+/// strace on a machine, with faults; what it is to run comes after. Without `-f` children are left alone.
+pub fn traced(machine: &Machine, faults: &[&str]) -> Command {
+    let mut command = machine.command("strace");
+    command.args(["-qq", "-o", TRACE]);
+    for fault in faults {
+        command.args(["-e", &format!("inject={fault}")]);
+    }
+    command
+}
+
+/// How often what was traced last made each system call, and the positions of `write` to stdout or stderr: the answer.
+pub fn count_calls() -> Result<(BTreeMap<String, usize>, Vec<usize>)> {
+    let mut counts: BTreeMap<String, usize> = BTreeMap::new();
+    let mut answers = Vec::new();
+    let trace = std::fs::read_to_string(TRACE).context("read what strace wrote")?;
+    for line in trace.lines() {
+        // With -f a process number stands before the call.
+        let call = line.trim_start_matches(|letter: char| letter.is_ascii_digit() || letter == ' ');
+        let Some((name, arguments)) = call.split_once('(') else {
+            continue;
+        };
+        let count = counts.entry(name.to_owned()).or_default();
+        *count += 1;
+        if name == "write" && ["1,", "2,"].iter().any(|fd| arguments.starts_with(fd)) {
+            answers.push(*count);
+        }
+    }
+    Ok((counts, answers))
 }

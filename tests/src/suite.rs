@@ -2,7 +2,7 @@
 
 use crate::enter::{NotPossible, enter};
 use anyhow::Result;
-use libtest_mimic::{Arguments, Failed, Trial};
+use libtest_mimic::{Arguments, Conclusion, Failed, Trial};
 use std::process::ExitCode;
 
 /// One test: a sentence, and what it does.
@@ -21,6 +21,11 @@ pub fn main(tests: &[Test]) -> ExitCode {
 
 /// The same for a suite with software of others; `need` answers [`Missing`] where that is not there.
 pub fn main_needing(need: fn() -> Result<()>, tests: &[Test]) -> ExitCode {
+    run(need, tests).exit_code()
+}
+
+/// The same for a program that says something of its own at the end.
+pub fn run(need: fn() -> Result<()>, tests: &[Test]) -> Conclusion {
     let mut arguments = Arguments::from_args();
     // Each lab is a small network of processes; two cores carry one at a time.
     arguments.test_threads = Some(1);
@@ -34,7 +39,7 @@ pub fn main_needing(need: fn() -> Result<()>, tests: &[Test]) -> ExitCode {
         .iter()
         .map(|(name, test)| trial(name, *test, &possible))
         .collect();
-    libtest_mimic::run(&arguments, trials).exit_code()
+    libtest_mimic::run(&arguments, trials)
 }
 
 fn trial(name: &'static str, test: fn() -> Result<()>, possible: &Result<()>) -> Trial {

@@ -1,6 +1,7 @@
 //! Traffic of the lab's own: servers that tell whom they see, and clients that count what is lost.
 
 use crate::machine::Machine;
+use crate::wait::stretched;
 use anyhow::{Context, Result, bail};
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream, UdpSocket};
@@ -77,9 +78,9 @@ fn plain(peer: SocketAddr) -> String {
 pub fn ask_tcp(from: &Machine, to: &str, port: u16) -> Result<String> {
     let address = socket_address(to, port)?;
     from.inside(move || -> Result<String> {
-        let mut stream = TcpStream::connect_timeout(&address, REPLY_PATIENCE)
+        let mut stream = TcpStream::connect_timeout(&address, stretched(REPLY_PATIENCE))
             .with_context(|| format!("connect to {address}"))?;
-        stream.set_read_timeout(Some(REPLY_PATIENCE))?;
+        stream.set_read_timeout(Some(stretched(REPLY_PATIENCE)))?;
         let mut answer = String::new();
         stream
             .read_to_string(&mut answer)
@@ -95,7 +96,7 @@ pub fn ask_udp(from: &Machine, to: &str, port: u16) -> Result<String> {
     from.inside(move || -> Result<String> {
         let socket = UdpSocket::bind((unspecified(address), 0))?;
         socket.connect(address)?;
-        socket.set_read_timeout(Some(REPLY_PATIENCE))?;
+        socket.set_read_timeout(Some(stretched(REPLY_PATIENCE)))?;
         socket.send(&[])?;
         let mut buffer = [0; 64];
         let size = socket
@@ -208,7 +209,7 @@ fn exchange(address: SocketAddr, interval: Duration, ended: &AtomicBool) -> Resu
         }
         if tally.sent.is_multiple_of(10) {
             tally.sent += 1;
-            if TcpStream::connect_timeout(&address, REPLY_PATIENCE).is_err() {
+            if TcpStream::connect_timeout(&address, stretched(REPLY_PATIENCE)).is_err() {
                 tally.lost += 1;
             }
         }
@@ -218,7 +219,7 @@ fn exchange(address: SocketAddr, interval: Duration, ended: &AtomicBool) -> Resu
 }
 
 fn answered(socket: &UdpSocket, number: u64) -> bool {
-    let deadline = Instant::now() + REPLY_PATIENCE;
+    let deadline = Instant::now() + stretched(REPLY_PATIENCE);
     if socket.send(&number.to_be_bytes()).is_err() {
         return false;
     }
@@ -235,4 +236,53 @@ fn answered(socket: &UdpSocket, number: u64) -> bool {
             Err(_) => return false,
         }
     }
+}
+
+/// Sends this many bytes over one TCP connection; an error unless all of them arrive within `patience`.
+pub fn send_bulk(
+    from: &Machine,
+    to: (&Machine, &str),
+    bytes: usize,
+    patience: Duration,
+) -> Result<()> {
+    let (machine, address) = to;
+    let patience = stretched(patience);
+    let listener = machine.inside(|| TcpListener::bind(("::", 0)))??;
+    let address = socket_address(address, listener.local_addr()?.port())?;
+    listener.set_nonblocking(true)?;
+    let receiver = std::thread::spawn(move || receive_bulk(&listener, patience));
+    from.inside(move || -> Result<()> {
+        let mut stream = TcpStream::connect_timeout(&address, patience)?;
+        stream.set_write_timeout(Some(patience))?;
+        stream.write_all(&vec![0x5a; bytes])?;
+        Ok(())
+    })??;
+    let arrived = receiver
+        .join()
+        .map_err(|_| anyhow::anyhow!("the receiving thread ended by a panic"))??;
+    if arrived != bytes {
+        bail!("{arrived} of {bytes} bytes to {address} arrived within {patience:?}");
+    }
+    Ok(())
+}
+
+fn receive_bulk(listener: &TcpListener, patience: Duration) -> Result<usize> {
+    let deadline = Instant::now() + patience;
+    let mut stream = loop {
+        match listener.accept() {
+            Ok((stream, _)) => break stream,
+            Err(_) if Instant::now() < deadline => std::thread::sleep(Duration::from_millis(1)),
+            Err(error) => return Err(error).context("nobody connected"),
+        }
+    };
+    stream.set_nonblocking(false)?;
+    stream.set_read_timeout(Some(patience))?;
+    let (mut buffer, mut arrived) = (vec![0; 65_536], 0);
+    while Instant::now() < deadline {
+        match stream.read(&mut buffer) {
+            Ok(0) | Err(_) => break,
+            Ok(size) => arrived += size,
+        }
+    }
+    Ok(arrived)
 }

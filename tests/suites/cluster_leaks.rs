@@ -5,6 +5,7 @@ use slash32_tests::lab::{INTERNET, Lab};
 use slash32_tests::machine::Running;
 use slash32_tests::node::Node;
 use slash32_tests::pod::Pod;
+use slash32_tests::reboot::reboot;
 use slash32_tests::traffic::{Server, expect_seen};
 use slash32_tests::{suite, wait};
 use std::path::PathBuf;
@@ -212,34 +213,4 @@ fn after_a_reboot_the_agent_starts_clean_and_the_first_pod_works() -> Result<()>
     expect_seen(&first.machine, INTERNET[0], 80, "192.0.2.1")?;
     first.del()?;
     node.expect_clean()
-}
-
-/// Namespaces, links, routes, tables and /run are gone, sysctls are as a machine boots; /etc stays.
-fn reboot(node: &Node, pods: [Pod; 2]) -> Result<()> {
-    for pod in pods {
-        pod.machine.remove()?;
-    }
-    wait::until("the links are gone", Duration::from_secs(5), || {
-        Ok(!node.machine.read(&["ip", "-o", "link"])?.contains(": s32"))
-    })?;
-    node.machine.run(&["nft", "flush", "ruleset"])?;
-    for family in ["-4", "-6"] {
-        node.machine
-            .run(&["ip", family, "route", "flush", "proto", "32"])?;
-    }
-    node.machine.run(&[
-        "sysctl",
-        "-qw",
-        "net.ipv4.ip_forward=0",
-        "net.ipv6.conf.all.forwarding=0",
-    ])?;
-    for entry in std::fs::read_dir(state(node, ""))? {
-        let path = entry?.path();
-        if path.is_dir() {
-            std::fs::remove_dir_all(path)?;
-        } else {
-            std::fs::remove_file(path)?;
-        }
-    }
-    Ok(())
 }

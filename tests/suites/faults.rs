@@ -2,9 +2,12 @@
 //! and a DEL afterwards that leaves nothing (A4, A9, D1, G13, G14, I11).
 
 use anyhow::{Context, Result, ensure};
-use serde_json::{Value, json};
-use slash32_tests::machine::{Machine, run_here};
-use slash32_tests::site::{Reply, Site, dual_stack, patched};
+use serde_json::json;
+use slash32_tests::fault_sweep::{
+    Fault, Sweep, expect_add_whole_or_nothing, expect_del_cleans, expect_del_finished, run_with,
+};
+use slash32_tests::machine::run_here;
+use slash32_tests::site::{Site, dual_stack, patched};
 use slash32_tests::strace::Traced;
 use slash32_tests::suite;
 use std::process::ExitCode;
@@ -64,158 +67,38 @@ fn main() -> ExitCode {
     ])
 }
 
-/// Everything at once: two families, host ports, shaping; the agent's table is laid.
-fn whole_request() -> Value {
-    patched(
-        &dual_stack(),
-        json!({"runtimeConfig": {
-            "portMappings": [{"hostPort": 8080, "containerPort": 80, "protocol": "tcp"}, {"hostPort": 5353, "containerPort": 53, "protocol": "udp"}],
-            "bandwidth": {"ingressRate": 8_000_000, "ingressBurst": 800_000, "egressRate": 8_000_000, "egressBurst": 800_000},
-        }}),
-    )
+fn errors_of(call: &str) -> Vec<&'static str> {
+    let found = FAULTS.iter().find(|(name, _)| *name == call);
+    found.map_or_else(Vec::new, |(_, errors)| errors.to_vec())
 }
 
-/// A node with the agent's table, a pod's namespace, and a request.
-fn lay() -> Result<(Site, Machine)> {
-    let site = Site::new()?;
-    let laid = site.run_agent_once()?;
-    ensure!(laid.status.success(), "{}", laid.stderr);
-    let netns = site.netns()?;
-    Ok((site, netns))
-}
-
-/// One injected fault.
-struct Fault {
-    injection: String,
-    /// No error document can be asked for: the fault hits the answer on stdout itself, or the way back into the
-    /// plugin's own namespace, where it ends itself at once rather than act in the wrong one.
-    speechless: bool,
-}
-
-/// Runs `each` for every fault of `verb`, on a fresh node after each failure, and tells all failures.
-fn sweep(verb: &str, plus: &str, each: impl Fn(&Traced<'_>, &Fault) -> Result<()>) -> Result<()> {
-    let request = whole_request();
-    let (mut site, mut netns) = lay()?;
-    let faults = {
-        let traced = Traced {
-            site: &site,
-            id: "c1",
-            netns: &netns,
-            request: &request,
-        };
-        site.call("ADD", "c1", &netns, &request)?.success()?;
-        if verb == "ADD" {
-            site.call("DEL", "c1", &netns, &request)?.silent()?;
-        }
-        // Not the first of its node: that one makes folders too.
-        let faults = list_faults(&traced, verb, plus)?;
-        site.call("DEL", "c1", &netns, &request)?.silent()?;
-        faults
+/// Runs `each` for every fault of `verb`.
+fn sweep(
+    verb: &str,
+    for_good: bool,
+    each: impl Fn(&Traced<'_>, &Fault) -> Result<()>,
+) -> Result<()> {
+    let sweep = Sweep {
+        verb,
+        for_good,
+        errors: &errors_of,
     };
-    ensure!(
-        faults.len() > 50,
-        "only {} faults: the list of system calls has aged",
-        faults.len()
-    );
-    let mut failures = Vec::new();
-    for fault in &faults {
-        let traced = Traced {
-            site: &site,
-            id: "c1",
-            netns: &netns,
-            request: &request,
-        };
-        if let Err(error) = each(&traced, fault) {
-            failures.push(format!("{verb} with {}: {error:#}", fault.injection));
-            (site, netns) = lay()?;
-        }
-    }
-    ensure!(
-        failures.is_empty(),
-        "{} of {} faults:\n{}",
-        failures.len(),
-        faults.len(),
-        failures.join("\n")
-    );
-    Ok(())
-}
-
-fn list_faults(traced: &Traced<'_>, verb: &str, plus: &str) -> Result<Vec<Fault>> {
-    let (counts, answers) = traced.count(verb)?;
-    let mut faults = Vec::new();
-    for (call, errors) in FAULTS {
-        for position in 1..=counts.get(call).copied().unwrap_or(0) {
-            // A call that is interrupted for ever is retried for ever: no kernel does that.
-            for error in errors
-                .iter()
-                .filter(|error| plus.is_empty() || **error != "EINTR")
-            {
-                let hits = |answer: &usize| {
-                    *answer == position || (!plus.is_empty() && *answer >= position)
-                };
-                let speechless = call == "setns" || (call == "write" && answers.iter().any(hits));
-                faults.push(Fault {
-                    injection: format!("{call}:error={error}:when={position}{plus}"),
-                    speechless,
-                });
-            }
-        }
-    }
-    Ok(faults)
-}
-
-/// Whether the verb succeeded; a failure must have told itself properly.
-fn run_with(traced: &Traced<'_>, verb: &str, fault: &Fault) -> Result<bool> {
-    let outcome = traced.run(verb, &[&fault.injection])?;
-    let succeeded = outcome.status.success();
-    if succeeded || !fault.speechless {
-        Reply::read(outcome)?;
-    }
-    Ok(succeeded)
-}
-
-fn expect_del_cleans(traced: &Traced<'_>) -> Result<()> {
-    traced
-        .site
-        .call("DEL", traced.id, traced.netns, traced.request)?
-        .silent()?;
-    traced.site.expect_clean().context("after DEL")
+    sweep.run(each).map(drop)
 }
 
 fn add_refused_once() -> Result<()> {
-    sweep("ADD", "", |traced, fault| {
-        let succeeded = run_with(traced, "ADD", fault)?;
-        if !succeeded && !fault.speechless {
-            traced
-                .site
-                .expect_clean()
-                .context("after the failed ADD alone")?;
-        }
-        expect_del_cleans(traced)
-    })
+    sweep("ADD", false, expect_add_whole_or_nothing)
 }
 
 fn add_refused_for_good() -> Result<()> {
-    sweep("ADD", "+", |traced, fault| {
+    sweep("ADD", true, |traced, fault| {
         run_with(traced, "ADD", fault)?;
         expect_del_cleans(traced)
     })
 }
 
 fn del_refused_once() -> Result<()> {
-    sweep("DEL", "", |traced, fault| {
-        traced
-            .site
-            .call("ADD", traced.id, traced.netns, traced.request)?
-            .success()?;
-        if run_with(traced, "DEL", fault)? {
-            return traced
-                .site
-                .expect_clean()
-                .context("DEL said that it is done");
-        }
-        expect_del_cleans(traced)
-    })
+    sweep("DEL", false, expect_del_finished)
 }
 
 /// A tmpfs that fills up at each page of what ADD writes.

@@ -3,6 +3,7 @@
 
 use anyhow::{Context, Result, bail, ensure};
 use serde_json::json;
+use slash32_tests::crowd::at_once;
 use slash32_tests::machine::Machine;
 use slash32_tests::site::{Reply, Site, dual_stack, patched, with_previous};
 use slash32_tests::suite;
@@ -24,20 +25,6 @@ fn main() -> ExitCode {
             add_beside_del,
         ),
     ])
-}
-
-/// Runs `work` for each item on a thread of its own, all at once.
-fn at_once<T: Sync, R: Send>(items: &[T], work: impl Fn(&T) -> R + Sync) -> Result<Vec<R>> {
-    std::thread::scope(|scope| {
-        let threads: Vec<_> = items
-            .iter()
-            .map(|item| scope.spawn(|| work(item)))
-            .collect();
-        let joined = threads.into_iter().map(|thread| thread.join());
-        joined
-            .map(|end| end.ok().context("a thread ended by a panic"))
-            .collect()
-    })
 }
 
 fn crowd(site: &Site, size: usize) -> Result<Vec<(String, Machine)>> {

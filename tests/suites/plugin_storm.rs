@@ -2,14 +2,16 @@
 
 use anyhow::{Context, Result, bail, ensure};
 use serde_json::{Value, json};
+use slash32_tests::crowd::at_once;
+use slash32_tests::kill::Target;
 use slash32_tests::machine::{Machine, run_here};
+use slash32_tests::random::Random;
 use slash32_tests::site::{Reply, Site, dual_stack, patched};
 use slash32_tests::strace::Traced;
-use slash32_tests::{programs, suite};
+use slash32_tests::suite;
 use std::collections::BTreeSet;
-use std::io::{Seek, Write};
 use std::os::unix::process::ExitStatusExt;
-use std::process::{ExitCode, Stdio};
+use std::process::ExitCode;
 use std::time::Duration;
 
 const POD_COUNT: usize = 200;
@@ -70,23 +72,13 @@ fn addresses(result: &Value) -> Vec<String> {
 
 /// Calls a verb for each name at the same time.
 fn all_at_once(site: &Site, verb: &str, names: &[String]) -> Result<Vec<Value>> {
-    std::thread::scope(|scope| {
-        let calls: Vec<_> = names
-            .iter()
-            .map(|name| {
-                scope.spawn(move || {
-                    let netns = format!("/run/netns/{name}");
-                    site.call_at(verb, name, &netns, "eth0", &dual_stack())?
-                        .success()
-                        .context(name.clone())
-                })
-            })
-            .collect();
-        calls
-            .into_iter()
-            .map(|call| call.join().unwrap_or_else(|_| bail!("a thread panicked")))
-            .collect()
-    })
+    let documents = at_once(names, |name| {
+        let netns = format!("/run/netns/{name}");
+        site.call_at(verb, name, &netns, "eth0", &dual_stack())?
+            .success()
+            .context(name.clone())
+    })?;
+    documents.into_iter().collect()
 }
 
 fn two_hundred_at_once() -> Result<()> {
@@ -201,51 +193,24 @@ fn del_killed_anywhere() -> Result<()> {
     })
 }
 
-/// Starts a verb and kills it after `delay`.
-fn kill_after(site: &Site, verb: &str, netns: &Machine, delay: Duration) -> Result<()> {
-    let mut stdin = std::fs::File::options()
-        .create(true)
-        .truncate(true)
-        .read(true)
-        .write(true)
-        .open("/run/request.json")?;
-    stdin.write_all(whole_request().to_string().as_bytes())?;
-    stdin.rewind()?;
-    let mut command = site
-        .node
-        .machine
-        .command(programs::binaries()?.join("slash32"));
-    command
-        .envs([
-            ("CNI_COMMAND", verb),
-            ("CNI_CONTAINERID", "c1"),
-            ("CNI_IFNAME", "eth0"),
-        ])
-        .env("CNI_NETNS", netns.netns())
-        .stdin(stdin)
-        .stdout(Stdio::null())
-        .stderr(Stdio::null());
-    let mut child = command.spawn()?;
-    std::thread::sleep(delay);
-    let _ = child.kill();
-    child.wait()?;
-    Ok(())
-}
-
 /// Real speed, where the sweep above has strace's; the kernel finishes a call that it has begun.
 fn killed_at_random() -> Result<()> {
     let site = Site::new()?;
     ensure!(site.run_agent_once()?.status.success());
     let (netns, bystander) = (site.netns()?, site.netns()?);
     let standing = site.add("standing", &dual_stack())?;
-    // xorshift with a fixed seed: the same moments each time, as far as the machine goes along.
-    let mut random: u64 = 0x2545_f491_4f6c_dd1d;
+    let request = whole_request();
+    let target = Target {
+        site: &site,
+        id: "c1",
+        netns: &netns,
+        request: &request,
+    };
+    // The same moments each time, as far as the machine goes along.
+    let mut random = Random::new(0x2545_f491_4f6c_dd1d);
+    let mut moment = |below| Duration::from_micros(random.below(below));
     for round in 0..RANDOM_KILLS {
-        random ^= random << 13;
-        random ^= random >> 7;
-        random ^= random << 17;
-        let delay = Duration::from_micros(random % 4000);
-        kill_after(&site, "ADD", &netns, delay)?;
+        target.shoot("ADD", moment(4000))?;
         let result = site
             .call("ADD", "bystander", &bystander, &dual_stack())?
             .success()?;
@@ -256,18 +221,15 @@ fn killed_at_random() -> Result<()> {
             "{result}"
         );
         if !round.is_multiple_of(2) {
-            kill_after(&site, "DEL", &netns, Duration::from_micros(random % 25_000))?;
+            target.shoot("DEL", moment(25_000))?;
         }
-        site.call("DEL", "c1", &netns, &whole_request())?.silent()?;
+        target.del()?;
         site.call("DEL", "bystander", &bystander, &dual_stack())?
             .silent()?;
-        let result = site
-            .call("ADD", "c1", &netns, &whole_request())?
-            .success()
-            .with_context(|| format!("round {round}"))?;
+        let result = target.add().with_context(|| format!("round {round}"))?;
         ensure!(addresses(&result).len() == 2);
-        kill_after(&site, "DEL", &netns, Duration::from_micros(random % 25_000))?;
-        site.call("DEL", "c1", &netns, &whole_request())?.silent()?;
+        target.shoot("DEL", moment(25_000))?;
+        target.del()?;
     }
     Reply::read(standing.call("CHECK")?)?.silent()?;
     standing.del()?;

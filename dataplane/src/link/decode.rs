@@ -2,6 +2,7 @@
 
 use super::LinkInfo;
 use crate::netlink::RTM_NEWLINK;
+use crate::tunnel::tunnel_from;
 use crate::wire::attribute::{Attribute, Attributes};
 use crate::wire::message::Message;
 
@@ -18,7 +19,7 @@ const IFLA_LINK_NETNSID: u16 = 37;
 const IFLA_INFO_KIND: u16 = 1;
 
 /// `None` where the message is no link.
-pub(super) fn link_from(message: Message<'_>) -> Option<LinkInfo> {
+pub(crate) fn link_from(message: Message<'_>) -> Option<LinkInfo> {
     if message.kind != RTM_NEWLINK {
         return None;
     }
@@ -37,6 +38,7 @@ pub(super) fn link_from(message: Message<'_>) -> Option<LinkInfo> {
         alias: None,
         peer_index: None,
         peer_netns_id: None,
+        tunnel: None,
     };
     for attribute in Attributes::after(message.payload, HEADER) {
         take(&mut link, &attribute);
@@ -54,7 +56,8 @@ fn take(link: &mut LinkInfo, attribute: &Attribute<'_>) {
             link.kind = attribute
                 .nested()
                 .find_kind(IFLA_INFO_KIND)
-                .and_then(|kind| kind.string())
+                .and_then(|kind| kind.string());
+            link.tunnel = tunnel_from(attribute);
         }
         IFLA_IFALIAS => link.alias = attribute.string(),
         IFLA_LINK_NETNSID => link.peer_netns_id = attribute.u32().map(u32::cast_signed),

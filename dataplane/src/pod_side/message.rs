@@ -22,7 +22,7 @@ use crate::route::{RouteKey, RouteKind, RouteSpec, encode};
 /// `RT_TABLE_LOCAL`.
 const TABLE_LOCAL: u32 = 255;
 
-pub(super) fn no_generated_address(index: u32) -> LinkMessage {
+pub(crate) fn no_generated_address(index: u32) -> LinkMessage {
     let mut message = LinkMessage::default();
     message.header.index = index;
     let inet6 = AfSpecUnspec::Inet6(vec![AfSpecInet6::AddrGenMode(In6AddrGenMode::None)]);

@@ -6,6 +6,7 @@ use ipnetwork::IpNetwork;
 use netlink_packet_route::AddressFamily;
 use netlink_packet_route::route::{
     RouteAddress, RouteAttribute, RouteFlags, RouteMessage, RouteMetric, RouteScope, RouteType,
+    RouteVia,
 };
 
 use super::{RouteKey, RouteKind, RouteSpec};
@@ -46,7 +47,11 @@ pub(crate) fn new_message(spec: &RouteSpec) -> RouteMessage {
     message.attributes.extend(spec.dev.map(RouteAttribute::Oif));
     message
         .attributes
-        .extend(spec.via.map(|via| RouteAttribute::Gateway(via.into())));
+        .extend(spec.via.map(|via| match (spec.key.dst.is_ipv6(), via) {
+            // RFC 5549: IPv4 through an IPv6 next hop, which the kernel wants under another name.
+            (false, IpAddr::V6(via)) => RouteAttribute::Via(RouteVia::Inet6(via)),
+            (_, via) => RouteAttribute::Gateway(via.into()),
+        }));
     message
         .attributes
         .extend(spec.src.map(|src| RouteAttribute::PrefSource(src.into())));

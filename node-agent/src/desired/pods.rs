@@ -5,6 +5,8 @@
 use super::Routes;
 use crate::cidr;
 use crate::facts::Facts;
+use dataplane::names::{HOST_LINK_PREFIX, SHAPER_LINK_PREFIX};
+use dataplane::pod_side::HostSideSpec;
 use dataplane::route::{RouteInfo, RouteKey, RouteSpec};
 use ipnetwork::IpNetwork;
 use node_state::record::AttachmentRecord;
@@ -30,7 +32,8 @@ pub(crate) fn compute_pod_routes(
         let Some(index) = facts.find_link(&record.host_link) else {
             continue;
         };
-        let settled = now_ms.saturating_sub(record.created_ms) > SETTLED_AFTER_MS;
+        // Of the future is a record whose clock was set back since: it is no younger for that.
+        let settled = now_ms.abs_diff(record.created_ms) > SETTLED_AFTER_MS;
         for address in &record.addresses {
             let route = RouteSpec::on_link(RouteKey::main(cidr::host(address.ip())), index);
             // During a DEL the address may be another pod's already, while the link still goes down: hands off.
@@ -41,6 +44,42 @@ pub(crate) fn compute_pod_routes(
         }
     }
     routes
+}
+
+/// The host's sides of pods that somebody set down. A link that no record speaks for is nobody's to raise.
+pub(crate) fn compute_raised(records: &[AttachmentRecord], facts: &Facts) -> Vec<HostSideSpec> {
+    let spec = |record: &AttachmentRecord| {
+        let index = facts.find_link(&record.host_link)?;
+        Some(HostSideSpec {
+            index: facts.down.get(&index).copied()?,
+            addresses: record
+                .addresses
+                .iter()
+                .map(|address| address.ip())
+                .collect(),
+            pod_mac: parse_mac(record.mac.as_deref()?)?,
+        })
+    };
+    records.iter().filter_map(spec).collect()
+}
+
+/// Shapers of pods that somebody set down: all that the pod sends is lost there.
+pub(crate) fn compute_raised_shapers(records: &[AttachmentRecord], facts: &Facts) -> Vec<u32> {
+    let shaper = |record: &AttachmentRecord| {
+        let suffix = record.host_link.strip_prefix(HOST_LINK_PREFIX)?;
+        let index = facts.find_link(&format!("{SHAPER_LINK_PREFIX}{suffix}"))?;
+        facts.down.get(&index).copied()
+    };
+    records.iter().filter_map(shaper).collect()
+}
+
+/// As the plugin writes it: six octets in hexadecimal with colons.
+fn parse_mac(text: &str) -> Option<[u8; 6]> {
+    let octets: Option<Vec<u8>> = text
+        .split(':')
+        .map(|octet| u8::from_str_radix(octet, 16).ok())
+        .collect();
+    octets?.try_into().ok()
 }
 
 /// True for a route of ours that belongs to a pod's link: the plugin's, not ours to sweep. A link that the facts do not

@@ -22,7 +22,7 @@ pub(crate) fn compute_ports(
         .iter()
         .filter(|record| {
             facts.find_link(&record.host_link).is_some()
-                || now_ms.saturating_sub(record.created_ms) < LINK_EXPECTED_WITHIN_MS
+                || now_ms.abs_diff(record.created_ms) < LINK_EXPECTED_WITHIN_MS
         })
         .collect();
     sorted.sort_by_key(|record| (record.created_ms, &record.key));

@@ -50,8 +50,10 @@ fn facts() -> Facts {
     let link = |name: &str, mtu| LinkFact {
         name: name.into(),
         mtu,
+        tunnel: None,
     };
     Facts {
+        down: Default::default(),
         links: BTreeMap::from([
             (2, link("eth0", 1400)),
             (3, link("eth1", 9000)),
@@ -137,7 +139,7 @@ fn a_peer_behind_a_router_is_a_problem_and_the_others_go_on() {
     assert_eq!(
         texts(&desired),
         [
-            "node b (192.0.2.2) is not on a link of this node; tunnels are not available yet",
+            "node b (192.0.2.2) is not on a link of this node; set encapsulation to ipip or vxlan on all nodes",
             "node b (2001:db8::2) cannot be reached: no route to host"
         ]
     );
@@ -209,6 +211,7 @@ fn a_node_address_on_lo_takes_the_mtu_of_the_links_towards_peers() {
         LinkFact {
             name: "lo".into(),
             mtu: 65_536,
+            tunnel: None,
         },
     );
     facts.addresses = vec![
@@ -248,7 +251,7 @@ fn a_set_mtu_wins_and_an_unknown_link_leaves_it_to_the_plugin() {
 
 #[test]
 fn only_addresses_that_carry_pods_are_asked_for() {
-    let asked = peer_addresses(&view(CLUSTER), "a");
+    let asked = peer_addresses(&settings(), &view(CLUSTER));
     assert_eq!(
         asked.iter().map(ToString::to_string).collect::<Vec<_>>(),
         ["192.0.2.2", "192.0.2.3", "2001:db8::2"]
@@ -312,6 +315,59 @@ fn a_pods_route_is_mended_once_it_was_seen_or_the_record_is_old() {
 }
 
 #[test]
+fn a_record_of_the_future_is_settled_since_the_clock_was_set_back() {
+    let records = [record(
+        "x",
+        "s32aaa",
+        "10.244.0.5/32",
+        10 * SETTLED_AFTER_MS,
+    )];
+    assert_eq!(
+        compute_pod_routes(&records, &facts(), &SeenRoutes::new(), 1_000).len(),
+        1
+    );
+    let ports = [AttachmentRecord {
+        host_link: "s32gone".into(),
+        host_ports: vec![HostPort {
+            host_ip: None,
+            host_port: 80,
+            protocol: PortProtocol::Tcp,
+            pod_ip: "10.244.0.5".parse().unwrap(),
+            container_port: 80,
+        }],
+        ..records[0].clone()
+    }];
+    assert!(ports::compute_ports(&ports, &facts(), 1_000).0.is_empty());
+}
+
+#[test]
+fn links_of_pods_that_are_down_are_raised_where_a_record_speaks_for_them() {
+    let mut facts = facts();
+    let known = [AttachmentRecord {
+        mac: Some("0a:00:00:00:00:01".into()),
+        ..record("x", "s32aaa", "10.244.0.5/32", 1)
+    }];
+    assert!(pods::compute_raised(&known, &facts).is_empty());
+    facts.links.insert(
+        11,
+        LinkFact {
+            name: "b32aaa".into(),
+            mtu: 1500,
+            tunnel: None,
+        },
+    );
+    facts.down = [9, 11].into();
+    let raised = pods::compute_raised(&known, &facts);
+    assert_eq!(
+        (raised[0].index, raised[0].pod_mac),
+        (9, [10, 0, 0, 0, 0, 1])
+    );
+    assert_eq!(pods::compute_raised_shapers(&known, &facts), [11]);
+    assert!(pods::compute_raised(&[], &facts).is_empty());
+    assert!(pods::compute_raised_shapers(&[], &facts).is_empty());
+}
+
+#[test]
 fn an_address_of_two_records_or_without_a_link_is_left_alone() {
     let late = 10 * SETTLED_AFTER_MS;
     let mut facts = facts();
@@ -322,6 +378,7 @@ fn an_address_of_two_records_or_without_a_link_is_left_alone() {
         LinkFact {
             name: "s32bbb".into(),
             mtu: 1500,
+            tunnel: None,
         },
     );
     let both = [

@@ -168,6 +168,52 @@ proptest! {
     }
 }
 
+// ===== entries =====
+
+fn any_entry() -> impl Strategy<Value = Entry> {
+    let small = || (1u8..5, 1u8..4);
+    prop_oneof![
+        small().prop_map(|(address, mac)| Entry::Neighbour {
+            address: IpAddr::V4(Ipv4Addr::new(192, 0, 2, address)),
+            mac: [2, 0, 0, 0, 0, mac],
+        }),
+        small().prop_map(|(mac, node)| Entry::Forwarding {
+            mac: [2, 0, 0, 0, 0, mac],
+            node: IpAddr::V4(Ipv4Addr::new(192, 0, 2, node)),
+        }),
+    ]
+}
+
+fn by_key(entries: Vec<Entry>) -> BTreeMap<EntryKey, Entry> {
+    entries
+        .into_iter()
+        .map(|entry| (entry.key(), entry))
+        .collect()
+}
+
+proptest! {
+    #[test]
+    fn entries_become_those_that_are_wanted_and_no_others(
+        desired in proptest::collection::vec(any_entry(), 0..8).prop_map(by_key),
+        there in proptest::collection::vec(any_entry(), 0..8).prop_map(by_key),
+    ) {
+        let kernel: Vec<Entry> = there.values().copied().collect();
+        let ops = diff_entries(&desired, &kernel);
+        let mut model = there.clone();
+        for op in &ops {
+            match op {
+                EntryOp::Set(entry) => { model.insert(entry.key(), *entry); }
+                EntryOp::Remove(entry) => { model.remove(&entry.key()); }
+            }
+        }
+        prop_assert_eq!(&model, &desired);
+        let after: Vec<Entry> = model.values().copied().collect();
+        prop_assert_eq!(diff_entries(&desired, &after), vec![]);
+        // What is wanted is never away in between.
+        prop_assert!(ops.iter().all(|op| !matches!(op, EntryOp::Remove(entry) if desired.contains_key(&entry.key()))));
+    }
+}
+
 #[test]
 fn a_moved_peer_is_replaced_in_place() {
     let want = spec(1, 0, RouteKind::Unicast, 2, 1);

@@ -195,13 +195,18 @@ fn cut(text: &str, bytes: usize) -> &str {
     &text[..end]
 }
 
+/// The Node and the moment, as all senders of Events do: a DNS subdomain of at most 253 characters.
+fn name(node: &str, now: Timestamp) -> String {
+    let node = cut(node, 230).trim_end_matches(['.', '-']);
+    format!("{node}.{:x}", now.as_nanosecond())
+}
+
 /// The object, events.k8s.io/v1, on the Node `node`. Events about what has no namespace live in `default`.
 pub(super) fn render(telling: &Telling, node: &str, uid: &str, now: Timestamp) -> Value {
     json!({
         "apiVersion": "events.k8s.io/v1",
         "kind": "Event",
-        // The server cuts a long prefix and adds five characters.
-        "metadata": {"generateName": format!("{node}."), "namespace": "default"},
+        "metadata": {"name": name(node, now), "namespace": "default"},
         "eventTime": now.strftime("%Y-%m-%dT%H:%M:%S.%6fZ").to_string(),
         "reportingController": "slash32-agent",
         // At most 128 characters, where a Node's name has 253.

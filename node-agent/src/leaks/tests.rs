@@ -40,9 +40,11 @@ fn facts_with(link: &str) -> Facts {
         LinkFact {
             name: link.into(),
             mtu: 1500,
+            tunnel: None,
         },
     )];
     Facts {
+        down: Default::default(),
         links: links.into(),
         ..Facts::default()
     }

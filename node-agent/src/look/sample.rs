@@ -114,6 +114,7 @@ pub(crate) fn link(index: u32, name: &str, kind: Option<&str>, mtu: u32) -> Link
         alias: None,
         peer_index: None,
         peer_netns_id: None,
+        tunnel: None,
     }
 }
 

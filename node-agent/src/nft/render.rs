@@ -3,10 +3,12 @@
 //!
 //! No rule counts packets: a counter would change what the table reads as, and the table is recognised by that.
 
+use crate::desired::tunnel::TunnelFilter;
 use dataplane::hostport::{PortEntry, PortKey};
 use dataplane::names::{
     HOST_LINK_PREFIX, MAP_HOSTPORTS4, MAP_HOSTPORTS4_ANY, MAP_HOSTPORTS6, MAP_HOSTPORTS6_ANY,
-    NFT_TABLE, SET_CLUSTER4, SET_CLUSTER6, SET_HAIRPIN4, SET_HAIRPIN6,
+    NFT_TABLE, SET_CLUSTER4, SET_CLUSTER6, SET_HAIRPIN4, SET_HAIRPIN6, SET_TUNNEL_PEERS4,
+    SET_TUNNEL_PEERS6, VXLAN_LINK,
 };
 use ipnetwork::IpNetwork;
 use std::collections::{BTreeMap, BTreeSet};
@@ -18,8 +20,14 @@ use std::net::{IpAddr, SocketAddr};
 pub(crate) struct TableModel {
     pub(crate) anti_spoofing: bool,
     pub(crate) masquerade: bool,
+    /// What this node's pods have their addresses from. nftables knows pods by their links and needs it not.
+    pub(crate) own: Vec<IpNetwork>,
     /// Destinations that are never masqueraded; merged, both families.
     pub(crate) cluster: Vec<IpNetwork>,
+    /// Which packets are a tunnel's; `None` without one.
+    pub(crate) tunnel: Option<TunnelFilter>,
+    /// Who may send those.
+    pub(crate) tunnel_peers: Vec<IpAddr>,
     pub(crate) ports: BTreeMap<PortKey, PortEntry>,
 }
 
@@ -36,12 +44,19 @@ pub(crate) fn render_table(model: &TableModel) -> String {
     text
 }
 
-/// Only the sets of destinations, anew: what a change of Nodes needs. Maps stay untouched.
+/// Only the sets of destinations and of tunnel peers, anew: what a change of Nodes needs. Maps stay untouched.
 pub(crate) fn render_cluster_update(model: &TableModel) -> String {
     let mut text = String::new();
-    for (name, v6) in [(SET_CLUSTER4, false), (SET_CLUSTER6, true)] {
+    let mut sets = vec![
+        (SET_CLUSTER4, cluster_elements(model, false)),
+        (SET_CLUSTER6, cluster_elements(model, true)),
+    ];
+    if model.tunnel.is_some() {
+        sets.push((SET_TUNNEL_PEERS4, peer_elements(model, false)));
+        sets.push((SET_TUNNEL_PEERS6, peer_elements(model, true)));
+    }
+    for (name, elements) in sets {
         let _ = writeln!(text, "flush set inet {NFT_TABLE} {name}");
-        let elements = cluster_elements(model, v6);
         if !elements.is_empty() {
             let _ = writeln!(
                 text,
@@ -110,7 +125,25 @@ fn render_sets_and_maps(text: &mut String, model: &TableModel) {
                 .map(|pod| format!("{pod} . {pod}"))
                 .collect(),
         );
+        if model.tunnel.is_some() {
+            block(
+                "set",
+                if v6 {
+                    SET_TUNNEL_PEERS6
+                } else {
+                    SET_TUNNEL_PEERS4
+                },
+                &format!("type {kind}"),
+                "nodes: nobody else's encapsulated packets are taken",
+                peer_elements(model, v6),
+            );
+        }
     }
+}
+
+fn peer_elements(model: &TableModel, v6: bool) -> Vec<String> {
+    let of_family = model.tunnel_peers.iter().filter(|ip| ip.is_ipv6() == v6);
+    of_family.map(IpAddr::to_string).collect()
 }
 
 fn cluster_elements(model: &TableModel, v6: bool) -> Vec<String> {
@@ -196,23 +229,34 @@ fn render_chains(model: &TableModel) -> String {
     } else {
         String::new()
     };
+    let Tunnels {
+        arriving,
+        from_pods,
+        input,
+    } = model
+        .tunnel
+        .as_ref()
+        .map(render_tunnels)
+        .unwrap_or_default();
     format!(
         r#"
 	chain raw-prerouting {{
 		comment "packets from pods, before anything else looks at them"
 		type filter hook prerouting priority raw; policy accept;
-		iifname {pods} jump from-pod
+{arriving}		iifname {pods} jump from-pod
 	}}
 
 	chain from-pod {{
 		comment "what no pod may send"
 		# links with host ports route 127.0.0.0/8; what a pod sends there is an attack (CVE-2020-8558)
 		ip daddr 127.0.0.0/8 drop
-		# a pod is no router
-		icmpv6 type {{ nd-router-advert, nd-redirect }} drop
+		# a pod is no router, and asks for none
+		icmpv6 type {{ nd-router-solicit, nd-router-advert, nd-redirect }} drop
+		# its gateway is a permanent neighbour; each question would make this node remember who asked, and fill its table
+		icmpv6 type nd-neighbor-solicit ip6 saddr != :: drop
 		icmp type redirect drop
-{anti_spoofing}	}}
-
+{from_pods}{anti_spoofing}	}}
+{input}
 	# after the service proxies (dstnat, -100), so that what they claim stays theirs
 	chain nat-prerouting {{
 		comment "host ports, asked for from outside and by pods"
@@ -248,5 +292,65 @@ fn render_chains(model: &TableModel) -> String {
     )
 }
 
+// ===== tunnels =====
+
+/// The rules of a tunnel, by their places.
+#[derive(Debug, Default)]
+struct Tunnels {
+    arriving: String,
+    from_pods: String,
+    input: String,
+}
+
+/// A packet is the tunnel's by what the kernel goes by: UDP port and VNI, or protocol 4 and local address. Those of
+/// other people's tunnels are none of ours. Bits 96 to 119 behind the start of the UDP header are the VNI (RFC 7348).
+fn render_tunnels(filter: &TunnelFilter) -> Tunnels {
+    let (packet, arriving, exceptions) = match filter {
+        TunnelFilter::Vxlan { port, vni } => (
+            format!("udp dport {port} @th,96,24 {vni}"),
+            format!("\t\t# the tunnel is no pod\n\t\tiifname \"{VXLAN_LINK}\" accept\n"),
+            String::new(),
+        ),
+        TunnelFilter::Ipip { local, others } => {
+            let to = local.map(|local| format!(" ip daddr {local}"));
+            let others: Vec<String> = others.iter().map(ToString::to_string).collect();
+            let exceptions = if others.is_empty() {
+                String::new()
+            } else {
+                format!(
+                    "\t\t# far ends of other IPIP devices\n\t\tip protocol 4 ip saddr {{ {} }} accept\n",
+                    others.join(", ")
+                )
+            };
+            (
+                format!("ip protocol 4{}", to.unwrap_or_default()),
+                String::new(),
+                exceptions,
+            )
+        }
+    };
+    let of_pods = match filter {
+        TunnelFilter::Vxlan { .. } => packet.as_str(),
+        TunnelFilter::Ipip { .. } => "ip protocol 4",
+    };
+    let v6 = match filter {
+        TunnelFilter::Vxlan { .. } => {
+            format!("\t\t{packet} ip6 saddr != @{SET_TUNNEL_PEERS6} drop\n")
+        }
+        TunnelFilter::Ipip { .. } => String::new(),
+    };
+    Tunnels {
+        arriving,
+        from_pods: format!(
+            "\t\t# into the tunnel, past all that is asked of a pod; masquerading could make it look like a node's\n\t\t{of_pods} drop\n"
+        ),
+        input: format!(
+            "\n\tchain tunnel-input {{\n\t\tcomment \"encapsulated packets are taken from nodes only\"\n\
+             \t\ttype filter hook input priority filter; policy accept;\n\
+             {exceptions}\t\t{packet} ip saddr != @{SET_TUNNEL_PEERS4} drop\n{v6}\t}}\n"
+        ),
+    }
+}
+
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

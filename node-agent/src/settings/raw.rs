@@ -33,6 +33,12 @@ pub(crate) struct RawSettings {
     /// Name of our file in it [default: 10-slash32.conflist]
     #[arg(long, env = "SLASH32_CNI_CONF_NAME", value_name = "NAME")]
     pub(crate) cni_conf_name: Option<String>,
+    /// Where the runtime looks for plugins: ours are put there and kept up to date [default: not installed]
+    #[arg(long, env = "SLASH32_CNI_BIN_DIR", value_name = "PATH")]
+    pub(crate) cni_bin_dir: Option<String>,
+    /// Where the plugins to install are [default: /opt/slash32/bin]
+    #[arg(long, env = "SLASH32_PLUGIN_DIR", value_name = "PATH")]
+    pub(crate) plugin_dir: Option<String>,
     /// Name of the CNI network [default: slash32]
     #[arg(long, env = "SLASH32_NETWORK_NAME", value_name = "NAME")]
     pub(crate) network_name: Option<String>,
@@ -54,9 +60,32 @@ pub(crate) struct RawSettings {
     /// MTU of pods: auto (of the link that carries the node's address), or a number [default: auto]
     #[arg(long, env = "SLASH32_MTU", value_name = "auto|BYTES")]
     pub(crate) mtu: Option<String>,
-    /// How peers are reached that are not on a link of this node: none [default: none]
+    /// How peers are reached that are not on a link of this node: none, ipip or vxlan [default: none]
     #[arg(long, env = "SLASH32_ENCAPSULATION", value_name = "MODE")]
     pub(crate) encapsulation: Option<String>,
+    /// Peers that are reached so: always (all), or cross-subnet (those on no link of this node) [default: cross-subnet]
+    #[arg(long, env = "SLASH32_ENCAPSULATION_WHEN", value_name = "WHEN")]
+    pub(crate) encapsulation_when: Option<String>,
+    /// Name of the IPIP device; any but tunl0 is made, bound to the node's address [default: tunl0]
+    #[arg(long, env = "SLASH32_IPIP_DEVICE", value_name = "NAME")]
+    pub(crate) ipip_device: Option<String>,
+    /// UDP port of VXLAN, the same on all nodes [default: 4789]
+    #[arg(long, env = "SLASH32_VXLAN_PORT", value_name = "PORT")]
+    pub(crate) vxlan_port: Option<String>,
+    /// VXLAN network identifier, the same on all nodes [default: 3232]
+    #[serde(rename = "vxlanVNI")]
+    #[arg(long, env = "SLASH32_VXLAN_VNI", value_name = "NUMBER")]
+    pub(crate) vxlan_vni: Option<String>,
+    /// Family of VXLAN's outer packets, the same on all nodes: auto, ipv4 or ipv6 [default: auto]
+    #[arg(long, env = "SLASH32_VXLAN_UNDERLAY", value_name = "FAMILY")]
+    pub(crate) vxlan_underlay: Option<String>,
+    /// Transmit checksum offload of the VXLAN device: auto, on or off [default: auto]
+    #[arg(
+        long,
+        env = "SLASH32_VXLAN_CHECKSUM_OFFLOAD",
+        value_name = "auto|on|off"
+    )]
+    pub(crate) vxlan_checksum_offload: Option<String>,
     /// Address of /healthz, /readyz, /status and /metrics; empty turns them off [default: 127.0.0.1:9532]
     #[arg(long, env = "SLASH32_LISTEN", value_name = "ADDRESS:PORT")]
     pub(crate) listen: Option<String>,
@@ -72,6 +101,9 @@ pub(crate) struct RawSettings {
     /// How long a record or claim without a pod is kept, 0s to 24h [default: 5m]
     #[arg(long, env = "SLASH32_LEAK_GRACE_PERIOD", value_name = "DURATION")]
     pub(crate) leak_grace_period: Option<String>,
+    /// How packet filter rules are written: auto, nftables, iptables, iptables-legacy or iptables-nft [default: auto]
+    #[arg(long, env = "SLASH32_NETFILTER", value_name = "BACKEND")]
+    pub(crate) netfilter: Option<String>,
     /// The nft program, by name or path [default: nft]
     #[arg(long, env = "SLASH32_NFT_PROGRAM", value_name = "PROGRAM")]
     pub(crate) nft_program: Option<String>,
@@ -135,7 +167,7 @@ impl RawSettings {
         })
     }
 
-    fn parse(text: &str) -> Result<RawSettings, String> {
+    pub(crate) fn parse(text: &str) -> Result<RawSettings, String> {
         if text
             .lines()
             .all(|line| line.trim().is_empty() || line.trim_start().starts_with('#'))
@@ -155,6 +187,8 @@ impl RawSettings {
             state_dir: self.state_dir.or(below.state_dir),
             cni_conf_dir: self.cni_conf_dir.or(below.cni_conf_dir),
             cni_conf_name: self.cni_conf_name.or(below.cni_conf_name),
+            cni_bin_dir: self.cni_bin_dir.or(below.cni_bin_dir),
+            plugin_dir: self.plugin_dir.or(below.plugin_dir),
             network_name: self.network_name.or(below.network_name),
             cluster_cidrs: self.cluster_cidrs.or(below.cluster_cidrs),
             masquerade: RawMasquerade {
@@ -164,11 +198,18 @@ impl RawSettings {
             anti_spoofing: self.anti_spoofing.or(below.anti_spoofing),
             mtu: self.mtu.or(below.mtu),
             encapsulation: self.encapsulation.or(below.encapsulation),
+            encapsulation_when: self.encapsulation_when.or(below.encapsulation_when),
+            ipip_device: self.ipip_device.or(below.ipip_device),
+            vxlan_port: self.vxlan_port.or(below.vxlan_port),
+            vxlan_vni: self.vxlan_vni.or(below.vxlan_vni),
+            vxlan_underlay: self.vxlan_underlay.or(below.vxlan_underlay),
+            vxlan_checksum_offload: self.vxlan_checksum_offload.or(below.vxlan_checksum_offload),
             listen: self.listen.or(below.listen),
             log_format: self.log_format.or(below.log_format),
             log_level: self.log_level.or(below.log_level),
             resync_interval: self.resync_interval.or(below.resync_interval),
             leak_grace_period: self.leak_grace_period.or(below.leak_grace_period),
+            netfilter: self.netfilter.or(below.netfilter),
             nft_program: self.nft_program.or(below.nft_program),
             proc_sys: self.proc_sys.or(below.proc_sys),
         }

@@ -23,6 +23,11 @@ fn defaults_are_those_of_the_manual() {
     assert_eq!(settings.node_name, "worker-1");
     assert_eq!(settings.nodes_file, None);
     assert_eq!(settings.cni_conf_name, "10-slash32.conflist");
+    assert_eq!(settings.cni_bin_dir, None);
+    assert_eq!(
+        settings.plugin_dir,
+        std::path::Path::new("/opt/slash32/bin")
+    );
     assert!(settings.masquerade.enabled && settings.anti_spoofing);
     assert_eq!(settings.mtu, MtuSetting::Auto);
     assert_eq!(settings.listen, Some("127.0.0.1:9532".parse().unwrap()));
@@ -66,6 +71,12 @@ fn every_bad_value_is_refused_by_key_value_and_what_is_allowed() {
         ("stateDir: \"run\" ... absolute", |raw| {
             raw.state_dir = Some("run".into())
         }),
+        ("cniBinDir: \"bin\" ... absolute --cni-bin-dir", |raw| {
+            raw.cni_bin_dir = Some("bin".into())
+        }),
+        ("pluginDir: \"bin\" ... absolute --plugin-dir", |raw| {
+            raw.plugin_dir = Some("bin".into())
+        }),
         ("cniConfName: \"../x.conflist\" ... .conflist", |raw| {
             raw.cni_conf_name = Some("../x.conflist".into())
         }),
@@ -101,8 +112,8 @@ fn every_bad_value_is_refused_by_key_value_and_what_is_allowed() {
             raw.mtu = Some("100".into())
         }),
         ("mtu: \"big\" ... auto", |raw| raw.mtu = Some("big".into())),
-        ("encapsulation: \"ipip\" ... none", |raw| {
-            raw.encapsulation = Some("ipip".into())
+        ("encapsulation: \"gre\" ... none, ipip, vxlan", |raw| {
+            raw.encapsulation = Some("gre".into())
         }),
         ("listen: \"9532\" ... address:port", |raw| {
             raw.listen = Some("9532".into())

@@ -156,7 +156,7 @@ impl Way<'_, '_> {
         self.before_routing()?;
         let (dev, via, local, mtu) = self.route()?;
         if local {
-            return self.deliver_here();
+            return self.enter_node();
         }
         self.after_routing(dev)?;
         Ok(self.out(dev, via, mtu))
@@ -319,7 +319,7 @@ impl Way<'_, '_> {
         )
     }
 
-    fn deliver_here(&mut self) -> Step<Outcome> {
+    fn enter_node(&mut self) -> Step<Outcome> {
         self.filter("input")?;
         Ok(Outcome::Arrives {
             at: format!("this node itself ({})", self.walk.packet.to),

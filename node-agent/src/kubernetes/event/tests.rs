@@ -108,6 +108,9 @@ fn the_event_is_one_of_a_node_in_the_namespace_default() {
     assert_eq!(event["regarding"]["uid"], "u");
     assert_eq!(event["metadata"]["namespace"], "default");
     assert_eq!(event["reason"], "KernelRefused");
+    let long = "a.".repeat(126) + "a";
+    let name = name(&long, Timestamp::now());
+    assert!(name.len() <= 253 && !name.contains(".."), "{name}");
 }
 
 proptest! {

@@ -30,10 +30,11 @@ fn port(
     )
 }
 
-fn three_nodes() -> TableModel {
+pub(crate) fn three_nodes() -> TableModel {
     TableModel {
         anti_spoofing: true,
         masquerade: true,
+        own: cidrs(&["10.244.0.0/24", "fd00:10:244::/64"]),
         cluster: cidrs(&[
             "10.244.0.0/24",
             "10.244.1.0/24",
@@ -49,6 +50,8 @@ fn three_nodes() -> TableModel {
             "2001:db8::2",
             "2001:db8::3",
         ]),
+        tunnel: None,
+        tunnel_peers: Vec::new(),
         ports: BTreeMap::from([
             port(None, 6, 8080, "10.244.0.5", 80),
             port(None, 17, 53, "10.244.0.6", 5353),
@@ -60,7 +63,7 @@ fn three_nodes() -> TableModel {
     }
 }
 
-fn compare(name: &str, text: &str) {
+pub(crate) fn compare(name: &str, text: &str) {
     let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR"))
         .join("tests/golden")
         .join(name);
@@ -95,9 +98,48 @@ fn ipv4_alone_without_masquerade_and_anti_spoofing_is_the_golden_one() {
         anti_spoofing: false,
         masquerade: false,
         cluster: cidrs(&["10.244.0.0/16", "192.0.2.1"]),
+        tunnel: None,
+        tunnel_peers: Vec::new(),
         ports: BTreeMap::from([port(None, 6, 80, "10.244.0.2", 8080)]),
+        ..TableModel::default()
     };
     compare("ipv4-only.nft", &render_table(&model));
+}
+
+fn with_tunnel(filter: TunnelFilter) -> TableModel {
+    TableModel {
+        tunnel: Some(filter),
+        tunnel_peers: ["192.0.2.2", "192.0.2.3", "2001:db8::2", "2001:db8::3"]
+            .map(|ip| ip.parse().unwrap())
+            .to_vec(),
+        ..three_nodes()
+    }
+}
+
+#[test]
+fn tunnels_are_the_golden_ones() {
+    let vxlan = with_tunnel(TunnelFilter::Vxlan {
+        port: 4789,
+        vni: 3232,
+    });
+    compare("vxlan.nft", &render_table(&vxlan));
+    let local = Some("192.0.2.1".parse().unwrap());
+    let others = vec!["198.51.100.7".parse().unwrap()];
+    let ipip = with_tunnel(TunnelFilter::Ipip { local, others });
+    compare("ipip.nft", &render_table(&ipip));
+}
+
+#[test]
+fn a_change_of_nodes_changes_the_peers_of_a_tunnel_too() {
+    let model = with_tunnel(TunnelFilter::Ipip {
+        local: None,
+        others: Vec::new(),
+    });
+    let text = render_cluster_update(&model);
+    assert!(
+        text.contains("flush set inet slash32 tunnel-peers4\nadd element inet slash32 tunnel-peers4 {\n\t192.0.2.2,"),
+        "{text}"
+    );
 }
 
 #[test]

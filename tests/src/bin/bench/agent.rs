@@ -46,7 +46,7 @@ pub(crate) fn run(bench: &Bench) -> Result<()> {
 
 /// `ip monitor`, which tells each change of a route with the time at which it was told; into a file, since a pipe that
 /// nobody empties would hold it up.
-struct RouteMonitor {
+pub(crate) struct RouteMonitor {
     child: Child,
     read: usize,
 }
@@ -54,7 +54,7 @@ struct RouteMonitor {
 const EVENTS: &str = "/run/route-events";
 
 impl RouteMonitor {
-    fn start() -> Result<RouteMonitor> {
+    pub(crate) fn start() -> Result<RouteMonitor> {
         // Room for the events of thousands of routes.
         let child = Command::new("ip")
             .args(["-4", "-rcvbuf", "8388608", "-ts", "monitor", "route"])
@@ -71,6 +71,29 @@ impl RouteMonitor {
         let lines = text[self.read..whole].lines().map(str::to_owned).collect();
         self.read = whole;
         Ok(lines)
+    }
+
+    /// The moment by the clock that `ip -ts` prints.
+    pub(crate) fn now(&self) -> Result<f64> {
+        let output = Command::new("date")
+            .arg("+[%Y-%m-%dT%H:%M:%S.%6N]")
+            .output()?;
+        let text = String::from_utf8_lossy(&output.stdout).into_owned();
+        seconds_of_day(&text).with_context(|| format!("no time in {text:?}"))
+    }
+
+    /// Waits for the event of a route that is made, and tells how long after `since` that was.
+    pub(crate) fn time_until_made(&mut self, destination: &str, since: f64) -> Result<Duration> {
+        let deadline = Instant::now() + PATIENCE;
+        while Instant::now() < deadline {
+            let made = |event: &&String| event.contains(destination) && !event.contains("Deleted ");
+            if let Some(event) = self.lines()?.iter().find(made) {
+                let at = seconds_of_day(event).with_context(|| format!("no time in {event:?}"))?;
+                return Ok(Duration::from_secs_f64((at - since).max(0.0)));
+            }
+            std::thread::sleep(Duration::from_millis(2));
+        }
+        bail!("no route to {destination} within {} s", PATIENCE.as_secs())
     }
 
     /// From the first to the last route of ours that was made: the kernel's work and the agent's between.
@@ -126,25 +149,26 @@ impl Drop for RouteMonitor {
     }
 }
 
-struct Agent {
+pub(crate) struct Agent {
     child: Child,
 }
 
 impl Agent {
     fn start(bench: &Bench) -> Result<Agent> {
+        let source = ["--nodes-file", "/run/nodes.yaml", "--listen", ""];
+        Agent::start_with(bench, &source, &[])
+    }
+
+    pub(crate) fn start_with(
+        bench: &Bench,
+        arguments: &[&str],
+        environment: &[(&str, &str)],
+    ) -> Result<Agent> {
         let log = std::fs::File::create("/run/agent.log")?;
         let child = Command::new(bench.agent())
-            .args([
-                "run",
-                "--node-name",
-                "n1",
-                "--nodes-file",
-                "/run/nodes.yaml",
-                "--cni-conf-dir",
-                "/run/cni",
-                "--listen",
-                "",
-            ])
+            .args(["run", "--node-name", "n1", "--cni-conf-dir", "/run/cni"])
+            .args(arguments)
+            .envs(environment.iter().copied())
             .stderr(log)
             .spawn()
             .context("start slash32-agent")?;
@@ -152,13 +176,32 @@ impl Agent {
     }
 
     fn rss_kib(&self) -> Result<u64> {
+        self.memory_kib("VmRSS:")
+    }
+
+    /// User and system time so far, of all its threads.
+    pub(crate) fn cpu(&self) -> Result<Duration> {
+        let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.child.id()))?;
+        let after_name = stat.rsplit(") ").next().unwrap_or_default();
+        // Fields 14 and 15 of proc(5), in hundredths of a second; the third is the first after the name.
+        let ticks: u64 = after_name
+            .split(' ')
+            .skip(11)
+            .take(2)
+            .filter_map(|field| field.parse::<u64>().ok())
+            .sum();
+        Ok(Duration::from_millis(ticks * 10))
+    }
+
+    /// A line of /proc/PID/status.
+    pub(crate) fn memory_kib(&self, key: &str) -> Result<u64> {
         let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id()))?;
         status
             .lines()
-            .find_map(|line| line.strip_prefix("VmRSS:"))
+            .find_map(|line| line.strip_prefix(key))
             .and_then(|rest| rest.split_whitespace().next())
             .and_then(|text| text.parse().ok())
-            .context("no VmRSS: the agent has ended, see its log")
+            .with_context(|| format!("no {key} the agent has ended, see its log"))
     }
 }
 
@@ -191,7 +234,7 @@ fn write_nodes(count: usize) -> Result<()> {
     Ok(std::fs::rename("/run/nodes.yaml.new", "/run/nodes.yaml")?)
 }
 
-fn own_routes() -> Result<Vec<String>> {
+pub(crate) fn own_routes() -> Result<Vec<String>> {
     let output = Command::new("ip")
         .args(["-4", "route", "show", "proto", "32", "type", "unicast"])
         .output()?;
@@ -201,7 +244,7 @@ fn own_routes() -> Result<Vec<String>> {
         .collect())
 }
 
-fn wait_for_routes(count: usize) -> Result<()> {
+pub(crate) fn wait_for_routes(count: usize) -> Result<()> {
     let deadline = Instant::now() + PATIENCE;
     loop {
         let found = own_routes()?.len();

@@ -10,6 +10,7 @@
 )]
 
 mod agent;
+mod api;
 mod host_ports;
 mod measure;
 mod plugins;
@@ -18,13 +19,22 @@ mod setup;
 
 use anyhow::Result;
 
+/// One part of the bench, which prints its table.
+type Part = fn(&setup::Bench) -> Result<()>;
+
 fn main() -> Result<()> {
     let options = setup::Options::from_environment()?;
     setup::enter_private_namespaces()?;
     let bench = setup::Bench::prepare(options)?;
     report::heading(&bench)?;
-    plugins::run(&bench)?;
-    host_ports::run(&bench)?;
-    agent::run(&bench)?;
+    let parts: [(&str, Part); 4] = [
+        ("plugins", plugins::run),
+        ("host-ports", host_ports::run),
+        ("agent", agent::run),
+        ("api", api::run),
+    ];
+    for (_, part) in parts.iter().filter(|(name, _)| bench.wants(name)) {
+        part(&bench)?;
+    }
     report::sizes(&bench)
 }

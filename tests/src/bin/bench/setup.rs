@@ -11,6 +11,8 @@ const INSIDE: &str = "SLASH32_BENCH_INSIDE";
 /// From the environment, since `make bench ROUNDS=20` is how a person says it.
 pub(crate) struct Options {
     pub(crate) rounds: usize,
+    /// ONLY: one part of the bench, by its name in main.rs.
+    only: Option<String>,
     /// Folder of slash32, slash32-agent (release, static).
     pub(crate) binaries: PathBuf,
     /// Folder of ptp, host-local, portmap.
@@ -36,6 +38,7 @@ impl Options {
         };
         Ok(Options {
             rounds,
+            only: std::env::var("ONLY").ok(),
             binaries: path("SLASH32_BIN_DIR")?,
             reference: path("SLASH32_REFERENCE_PLUGINS")?,
             floor: path("SLASH32_FLOOR")?,
@@ -49,11 +52,14 @@ pub(crate) fn enter_private_namespaces() -> Result<()> {
     if std::env::var_os(INSIDE).is_some() {
         run("mount", &["-t", "tmpfs", "tmpfs", "/run"])?;
         run("mount", &["-t", "sysfs", "sysfs", "/sys"])?;
+        run("mount", &["-t", "proc", "proc", "/proc"])?;
         std::fs::create_dir_all("/run/netns")?;
         return run("ip", &["link", "set", "lo", "up"]);
     }
     let mut command = Command::new("unshare");
     command.args(["--net", "--mount", "--propagation", "private"]);
+    // Whatever still runs ends with the bench, also when that is killed.
+    command.args(["--pid", "--fork", "--kill-child"]);
     if !nix::unistd::geteuid().is_root() {
         command.args(["--user", "--map-root-user"]);
     }
@@ -88,6 +94,10 @@ impl Bench {
         }
         lay_node(&options)?;
         Ok(Bench { options })
+    }
+
+    pub(crate) fn wants(&self, part: &str) -> bool {
+        self.options.only.as_deref().is_none_or(|only| only == part)
     }
 
     pub(crate) fn slash32(&self) -> PathBuf {

@@ -17,8 +17,8 @@ pub(super) fn check_pods(sight: &Sight) -> Verdict {
     let mut findings = Vec::new();
     for record in &look.records {
         // An ADD or DEL may be under way.
-        let young = look.at_ms.saturating_sub(record.created_ms) < SETTLED_AFTER_MS;
-        if young && look.find_link(&record.host_link).is_none_or(|link| link.up) {
+        let fresh = look.at_ms.saturating_sub(record.created_ms) < SETTLED_AFTER_MS;
+        if fresh && look.find_link(&record.host_link).is_none_or(|link| link.up) {
             continue;
         }
         let (pod, link) = (words::pod_name(record), &record.host_link);

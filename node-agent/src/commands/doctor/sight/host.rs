@@ -61,13 +61,13 @@ fn try_inotify() -> Result<(), String> {
     watched.map_err(|error| error.to_string())
 }
 
-/// Its folder, its name, and whether the text of a file says that it manages the link.
-type Manager = (&'static str, &'static str, fn(&str) -> bool);
+/// What a manager wrote of a link says that it manages it.
+type Manages = fn(&str) -> bool;
 
 /// systemd-networkd and NetworkManager leave a file per link, named by its index.
 fn find_managed() -> Vec<(u32, &'static str)> {
     let mut managed = Vec::new();
-    let sources: [Manager; 2] = [
+    let sources: [(&str, &'static str, Manages); 2] = [
         ("/run/systemd/netif/links", "systemd-networkd", |text| {
             text.lines().any(|line| {
                 line.strip_prefix("ADMIN_STATE=")
