@@ -33,7 +33,6 @@ use conflist::ConflistLook;
 pub(crate) use nodes::NodesSource;
 
 /// This node at one moment.
-
 #[derive(Debug, Clone)]
 pub(crate) struct Look {
     /// Milliseconds since the epoch.

@@ -3,7 +3,6 @@
 use super::paint::Paint;
 
 /// How a cell is painted.
-
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Tone {
     Plain,

@@ -6,7 +6,6 @@ use serde_json::{Map, Value};
 use std::path::Path;
 
 /// One file of the folder.
-
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct ConfFile {
     pub(crate) name: String,

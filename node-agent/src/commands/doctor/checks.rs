@@ -152,6 +152,3 @@ pub(super) fn judge(sight: &Sight) -> Diagnosis {
         checks: CHECKS.iter().map(result).collect(),
     }
 }
-
-#[cfg(test)]
-mod tests;

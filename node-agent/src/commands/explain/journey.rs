@@ -137,6 +137,13 @@ fn ends(reason: impl Into<String>, cure: impl Into<String>) -> Outcome {
     }
 }
 
+fn no_forwarding() -> Outcome {
+    ends(
+        "this node does not forward (net.ipv4.ip_forward, net.ipv6.conf.all.forwarding)",
+        "start the agent, which turns it on, and find who turned it off",
+    )
+}
+
 impl Way<'_, '_> {
     fn go(&mut self) -> Outcome {
         match self.try_go() {
@@ -242,18 +249,14 @@ impl Way<'_, '_> {
                     "sysctl -w net.ipv4.conf.all.rp_filter=2, or put the way back right (ip route get)",
                 ));
             }
+            // The kernel refuses what it may not forward with the words for no route.
+            RouteVerdict::NoWay(_) if self.iif.is_some() && !self.forwards(v6) => {
+                return Err(no_forwarding());
+            }
             RouteVerdict::NoWay(reason) => return Err(self.no_way(to, &reason)),
         };
-        let forwards = if v6 {
-            self.scene.forwards_v6
-        } else {
-            self.scene.forwards_v4
-        };
-        if self.iif.is_some() && !lookup.local && !forwards {
-            return Err(ends(
-                "this node does not forward (net.ipv4.ip_forward, net.ipv6.conf.all.forwarding)",
-                "start the agent, which turns it on, and find who turned it off",
-            ));
+        if self.iif.is_some() && !lookup.local && !self.forwards(v6) {
+            return Err(no_forwarding());
         }
         let link = self.scene.look.link_name(lookup.dev);
         let via = lookup
@@ -287,6 +290,14 @@ impl Way<'_, '_> {
             .get(&lookup.dev)
             .map(|link| link.mtu));
         Ok((lookup.dev, lookup.via, lookup.local, mtu))
+    }
+
+    fn forwards(&self, v6: bool) -> bool {
+        if v6 {
+            self.scene.forwards_v6
+        } else {
+            self.scene.forwards_v4
+        }
     }
 
     /// The kernel only says that there is none; our unreachable route for free addresses is the usual reason.

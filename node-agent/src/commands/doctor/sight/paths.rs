@@ -115,28 +115,34 @@ fn own_address(look: &Look, route: &RouteSpec) -> Option<IpAddr> {
     own.address_of_family(route.key.dst.is_ipv6())
 }
 
+/// Small ones first: an ICMP error about a large packet is told to every socket that talks to the same address.
 pub(super) fn probe(
     look: &Look,
     patience: Duration,
 ) -> std::result::Result<Vec<PathProbe>, String> {
-    let targets: Vec<(IpAddr, u32)> = targets(look);
-    let probes: Vec<Probe> = targets
-        .iter()
-        .flat_map(|(to, bytes)| [SMALL, *bytes].map(|bytes| Probe { to: *to, bytes }))
-        .collect();
-    let results = probe_paths(&probes, patience).map_err(|error| {
-        format!("send echoes: {error} (this needs CAP_NET_RAW: run as root on the node)")
-    })?;
+    let targets = targets(look);
+    let send = |probes: &[Probe]| {
+        probe_paths(probes, patience).map_err(|error| {
+            format!("send echoes: {error} (this needs CAP_NET_RAW: run as root on the node)")
+        })
+    };
+    let of = |size: fn(u32) -> u32| -> Vec<Probe> {
+        let sized = targets.iter().map(|(to, bytes)| Probe {
+            to: *to,
+            bytes: size(*bytes),
+        });
+        sized.collect()
+    };
+    let (small, full) = (send(&of(|_| SMALL))?, send(&of(|bytes| bytes))?);
+    let results = small.into_iter().zip(full);
     Ok(targets
         .into_iter()
-        .zip(results.chunks(2))
-        .filter_map(|((to, bytes), pair)| {
-            Some(PathProbe {
-                to,
-                bytes,
-                small: pair.first()?.clone(),
-                full: pair.get(1)?.clone(),
-            })
+        .zip(results)
+        .map(|((to, bytes), (small, full))| PathProbe {
+            to,
+            bytes,
+            small,
+            full,
         })
         .collect())
 }
