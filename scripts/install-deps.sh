@@ -6,7 +6,7 @@ cd "$(dirname "$0")/.."
 
 # program:package
 demo=(ip:iproute2 nft:nftables ping:iputils-ping cc:gcc musl-gcc:musl-tools unshare:util-linux mount:mount sysctl:procps)
-test=(conntrack:conntrack iptables:iptables strace:strace /usr/lib/cni/ptp:containernetworking-plugins python3:python3 tcpdump:tcpdump jq:jq iperf3:iperf3 openssl:openssl radvd:radvd)
+test=(conntrack:conntrack iptables:iptables strace:strace /usr/lib/cni/ptp:containernetworking-plugins python3:python3 tcpdump:tcpdump jq:jq iperf3:iperf3 openssl:openssl radvd:radvd firewalld:firewalld dbus-daemon:dbus iptables-legacy:iptables)
 e2e=(busybox:busybox-static dig:bind9-dnsutils iperf:iperf nc.openbsd:netcat-openbsd curl:curl wget:wget conntrack:conntrack
   iptables:iptables ethtool:ethtool socat:socat dpkg-deb:dpkg /usr/lib/cni/ptp:containernetworking-plugins
   "/usr/lib/$(uname -m)-linux-gnu/libseccomp.so.2:libseccomp2")

@@ -214,6 +214,8 @@ fn wrong_settings_and_surroundings_are_named() -> Result<()> {
             &[
                 "--nodes-file",
                 "/etc/slash32/nodes.yaml",
+                "--netfilter",
+                "nftables",
                 "--nft-program",
                 "/nonexistent/nft",
             ],

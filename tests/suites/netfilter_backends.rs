@@ -4,7 +4,7 @@
 use anyhow::{Context, Result, ensure};
 use slash32_tests::judge::kernel_state;
 use slash32_tests::lab::{CLIENT, INTERNET, Lab};
-use slash32_tests::machine::{Machine, Running};
+use slash32_tests::machine::{Machine, Running, run_here};
 use slash32_tests::netfilter::{Backend, restore};
 use slash32_tests::node::Node;
 use slash32_tests::pod::Pod;
@@ -45,6 +45,10 @@ fn main() -> ExitCode {
         (
             "pods_pass_where_docker_lets_forward_drop",
             pods_pass_where_docker_lets_forward_drop,
+        ),
+        (
+            "pods_pass_beside_firewalld_and_its_reload",
+            pods_pass_beside_firewalld_and_its_reload,
         ),
         (
             "golden_rules_are_taken_by_both_flavours",
@@ -443,6 +447,85 @@ fn pods_pass_where_docker_lets_forward_drop() -> Result<()> {
                     .read(&[&format!("iptables-{docker}-save"), "-t", "filter"])?;
             Ok(!rules.contains("SLASH32-"))
         })?;
+    }
+    Ok(())
+}
+
+/// The real firewalld, with a message bus of the lab's own. Its configuration is the lab's overlay.
+fn start_firewalld(machine: &Machine, backend: &str) -> Result<[Running; 2]> {
+    let shell = |line: &str| run_here(&["sh", "-ec", line]).map(drop);
+    shell(
+        "mountpoint -q /var/log || mount -t tmpfs tmpfs /var/log; mkdir -p /run/dbus; rm -f /run/dbus/system_bus_socket",
+    )?;
+    shell(&format!(
+        "sed -i 's/^FirewallBackend=.*/FirewallBackend={backend}/' /etc/firewalld/firewalld.conf"
+    ))?;
+    let mut bus = machine.command("dbus-daemon");
+    bus.args(["--system", "--nofork", "--nopidfile"]);
+    let bus = machine.start(&mut bus)?;
+    wait::until("the message bus listens", Duration::from_secs(10), || {
+        Ok(std::path::Path::new("/run/dbus/system_bus_socket").exists())
+    })?;
+    let mut firewalld = machine.command("firewalld");
+    firewalld
+        .args(["--nofork", "--nopid"])
+        .stdout(std::process::Stdio::null())
+        .stderr(std::process::Stdio::null());
+    let firewalld = machine.start(&mut firewalld)?;
+    wait::until("firewalld runs", Duration::from_secs(30), || {
+        Ok(machine
+            .try_run(&["firewall-cmd", "--state"])?
+            .status
+            .success())
+    })?;
+    Ok([firewalld, bus])
+}
+
+fn pods_pass_beside_firewalld_and_its_reload() -> Result<()> {
+    if !run_here(&["sh", "-c", "command -v firewalld && command -v dbus-daemon"])
+        .is_ok_and(|found| found.status.success())
+    {
+        anyhow::bail!("firewalld or dbus-daemon is missing: apt-get install firewalld dbus");
+    }
+    for (number, (backend, firewalld)) in [
+        (NFTABLES, "nftables"),
+        (NFTABLES, "iptables"),
+        (NFT, "iptables"),
+        (LEGACY, "nftables"),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        let told = || format!("{backend:?}, firewalld by {firewalld}");
+        let mut stage = Stage::set(&format!("n8{number}"), backend.setting())?;
+        drop(stage.agent.take());
+        let _daemons = start_firewalld(stage.machine(), firewalld).with_context(told)?;
+        // The control.
+        ensure!(
+            ask_tcp(&stage.web.machine, INTERNET[0], 80).is_err(),
+            "firewalld stops nothing"
+        );
+        stage.restart(backend.setting())?;
+        stage.expect_served().with_context(told)?;
+        stage.machine().run(&["firewall-cmd", "--reload"])?;
+        wait::until("pods pass again after the reload", SLOW, || {
+            Ok(stage.expect_served().is_ok())
+        })
+        .with_context(told)?;
+        // Without pods nothing of ours stays in what is firewalld's.
+        drop(stage.agent.take());
+        let Stage { lab, web, .. } = stage;
+        web.del()?;
+        let node = &lab.nodes[0];
+        let done = node.run_agent(&["uninstall"])?;
+        ensure!(done.status.success(), "{}{}", done.stdout, done.stderr);
+        let state = kernel_state(node)?;
+        ensure!(state.contains("FWD_public"), "firewalld is gone: {state}");
+        ensure!(
+            !state.to_lowercase().contains("slash32"),
+            "{}: {state}",
+            told()
+        );
     }
     Ok(())
 }
