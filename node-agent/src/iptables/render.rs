@@ -94,11 +94,18 @@ fn wanted_raw(model: &TableModel, v6: bool) -> Wanted {
     let drop = |what: &str| format!("-A {chain} {what} -j DROP");
     let mut rules = tunnels::rules_from_pods(model, v6);
     if v6 {
-        rules.push("# a pod is no router".to_owned());
+        rules.push("# a pod is no router, and asks for none: it has a permanent neighbour".to_owned());
+        rules.push(drop(
+            "-p icmpv6 -m icmp6 --icmpv6-type router-solicitation",
+        ));
         rules.push(drop(
             "-p icmpv6 -m icmp6 --icmpv6-type router-advertisement",
         ));
         rules.push(drop("-p icmpv6 -m icmp6 --icmpv6-type redirect"));
+        rules.push("# questions would fill the node's table of neighbours; duplicate address detection asks from ::".to_owned());
+        rules.push(drop(
+            "! -s ::/128 -p icmpv6 -m icmp6 --icmpv6-type neighbour-solicitation",
+        ));
     } else {
         rules.push("# links with host ports route 127.0.0.0/8; what a pod sends there is an attack (CVE-2020-8558)".to_owned());
         rules.push(drop("-d 127.0.0.0/8"));
