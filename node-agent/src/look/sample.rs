@@ -85,6 +85,7 @@ pub(crate) fn look() -> Look {
         nodes_source: NodesSource::File,
         view: Some(view),
         wish: Some(wish),
+        backend: crate::netfilter::choose::Backend::Nftables,
         table: Some(true),
         conflist: Some(ConflistLook {
             mtu: Some(1500),

@@ -3,6 +3,7 @@
 use super::Verdict;
 use crate::commands::doctor::finding::Finding;
 use crate::commands::doctor::sight::Sight;
+use crate::netfilter::choose::Backend;
 use crate::ruleset::read::Rules;
 use crate::ruleset::{End, Packet, Walk};
 use std::collections::BTreeSet;
@@ -12,7 +13,10 @@ pub(super) fn check_table(sight: &Sight) -> Verdict {
     match sight.look.table {
         Some(true) => Ok(Vec::new()),
         Some(false) => Ok(vec![Finding::error(
-            "table inet slash32 is not in the kernel: no masquerading, no host ports, no protection from borrowed addresses",
+            format!(
+                "our rules ({}: table inet slash32, or chains SLASH32-*) are not in the kernel: no masquerading, no host ports, no protection from borrowed addresses",
+                sight.look.backend
+            ),
             "start the agent, which lays it (slash32-agent run --once lays it once)",
         )]),
         None => Err("netfilter cannot be read".into()),
@@ -20,6 +24,9 @@ pub(super) fn check_table(sight: &Sight) -> Verdict {
 }
 
 pub(super) fn check_modules(sight: &Sight) -> Verdict {
+    if sight.look.backend != Backend::Nftables {
+        return Ok(Vec::new());
+    }
     match &sight.table_fits {
         Ok(()) => Ok(Vec::new()),
         Err(reason) => Ok(vec![Finding::error(

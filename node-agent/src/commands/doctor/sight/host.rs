@@ -39,6 +39,8 @@ pub(in crate::commands::doctor) struct Runtime {
 
 impl Host {
     pub(super) fn read(settings: &Settings) -> Host {
+        let bin_dir = settings.cni_bin_dir.clone();
+        let bin_dir = bin_dir.unwrap_or_else(|| CNI_BIN_DIR.into());
         Host {
             inotify: try_inotify(),
             state_free: nix::sys::statvfs::statvfs(&settings.state_dir)
@@ -46,8 +48,8 @@ impl Host {
                 .map(|stat| stat.blocks_available().saturating_mul(stat.fragment_size())),
             managed: find_managed(),
             clock_synchronised: dataplane::clock::is_synchronised(),
-            programs: list_programs(Path::new(CNI_BIN_DIR)),
-            bin_dir: CNI_BIN_DIR.into(),
+            programs: list_programs(&bin_dir),
+            bin_dir,
         }
     }
 }
