@@ -23,7 +23,10 @@ impl Cluster {
     /// As it is on a node now.
     pub fn held(&self, host: &Host) -> Result<Held> {
         let names = |folder: &str| -> Result<BTreeSet<String>> {
-            let entries = std::fs::read_dir(host.path(folder)?).into_iter().flatten().flatten();
+            let entries = std::fs::read_dir(host.path(folder)?)
+                .into_iter()
+                .flatten()
+                .flatten();
             Ok(entries
                 .map(|entry| entry.file_name().to_string_lossy().into_owned())
                 .filter(|name| !name.starts_with('.') && !name.ends_with("lock"))
@@ -46,12 +49,19 @@ impl Cluster {
     /// Addresses of a node's pods that are not on the host's network, as the API tells them; those that have ended have
     /// given theirs back.
     pub fn addresses_of_pods(&self, node: &str) -> Result<BTreeSet<String>> {
-        let list = self.get(&format!("/api/v1/pods?fieldSelector=spec.nodeName%3D{node}"))?;
+        let list = self.get(&format!(
+            "/api/v1/pods?fieldSelector=spec.nodeName%3D{node}"
+        ))?;
         let pods = list["items"].as_array().context("no list of pods")?;
         Ok(pods
             .iter()
             .filter(|pod| pod["spec"]["hostNetwork"] != true)
-            .filter(|pod| !matches!(pod["status"]["phase"].as_str(), Some("Succeeded" | "Failed")))
+            .filter(|pod| {
+                !matches!(
+                    pod["status"]["phase"].as_str(),
+                    Some("Succeeded" | "Failed")
+                )
+            })
             .filter_map(|pod| pod["status"]["podIP"].as_str().map(str::to_owned))
             .collect())
     }
@@ -64,7 +74,10 @@ impl Cluster {
             let (held, pods) = (cluster.held(host)?, cluster.addresses_of_pods(&host.name)?);
             let count = pods.len();
             last = format!("pods {pods:?}, held {held:?}");
-            Ok(held.claims == pods && held.routes == pods && held.records == count && held.links == count)
+            Ok(held.claims == pods
+                && held.routes == pods
+                && held.records == count
+                && held.links == count)
         });
         waited.context(last)
     }
@@ -73,7 +86,10 @@ impl Cluster {
     pub fn expect_nothing_held(&self, host: &Host) -> Result<()> {
         let held = self.held(host)?;
         ensure!(
-            held.claims.is_empty() && held.routes.is_empty() && held.records == 0 && held.links == 0,
+            held.claims.is_empty()
+                && held.routes.is_empty()
+                && held.records == 0
+                && held.links == 0,
             "left on {}: {held:?}",
             host.name
         );

@@ -30,7 +30,9 @@ impl Space<'_> {
     /// The namespace of a running pod.
     pub fn network_of(&self, pod: &PodInfo) -> Result<PodNetwork> {
         let object = self.get(&format!("pods/{}", pod.name))?;
-        let uid = object["metadata"]["uid"].as_str().context("a pod without UID")?;
+        let uid = object["metadata"]["uid"]
+            .as_str()
+            .context("a pod without UID")?;
         let mark = format!("/pod{uid}/");
         let host = self.cluster.host(&pod.node)?;
         let process = host
@@ -43,7 +45,12 @@ impl Space<'_> {
             .with_context(|| format!("no process of pod {} on {}", pod.name, pod.node))?;
         let machine = Machine::adopt(&format!("pod-{}-{}", self.name, pod.name))?;
         let netns = machine.netns();
-        run_here(&["mount", "--bind", &format!("/proc/{process}/ns/net"), &netns.to_string_lossy()])?;
+        run_here(&[
+            "mount",
+            "--bind",
+            &format!("/proc/{process}/ns/net"),
+            &netns.to_string_lossy(),
+        ])?;
         Ok(PodNetwork(machine))
     }
 }

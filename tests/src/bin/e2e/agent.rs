@@ -29,14 +29,20 @@ fn under_traffic(space: &Space, work: impl FnOnce() -> Result<()>) -> Result<()>
     let tally = stream.finish()?;
     worked?;
     ensure!(tally.sent > 200, "hardly any traffic: {tally:?}");
-    ensure!(tally.lost == 0, "{} of {} were lost", tally.lost, tally.sent);
+    ensure!(
+        tally.lost == 0,
+        "{} of {} were lost",
+        tally.lost,
+        tally.sent
+    );
     Ok(())
 }
 
 /// Process number of a node's agent.
 fn agent_of(host: &Host) -> Option<i32> {
     host.processes().into_iter().find(|pid| {
-        std::fs::read_to_string(format!("/proc/{pid}/comm")).is_ok_and(|name| name.trim() == "slash32-agent")
+        std::fs::read_to_string(format!("/proc/{pid}/comm"))
+            .is_ok_and(|name| name.trim() == "slash32-agent")
     })
 }
 
@@ -45,10 +51,15 @@ fn agent_killed(cluster: &Cluster) -> Result<()> {
     under_traffic(&space, || {
         for host in cluster.workers() {
             let old = agent_of(host).with_context(|| format!("no agent on {}", host.name))?;
-            nix::sys::signal::kill(nix::unistd::Pid::from_raw(old), nix::sys::signal::Signal::SIGKILL)?;
-            cluster.wait_for(&format!("another agent on {}", host.name), Duration::from_secs(90), |_| {
-                Ok(agent_of(host).is_some_and(|new| new != old))
-            })?;
+            nix::sys::signal::kill(
+                nix::unistd::Pid::from_raw(old),
+                nix::sys::signal::Signal::SIGKILL,
+            )?;
+            cluster.wait_for(
+                &format!("another agent on {}", host.name),
+                Duration::from_secs(90),
+                |_| Ok(agent_of(host).is_some_and(|new| new != old)),
+            )?;
         }
         cluster.await_rollout("kube-system", AGENT)
     })
@@ -63,31 +74,46 @@ fn agent_upgraded(cluster: &Cluster) -> Result<()> {
     })?;
     let new: Vec<Option<i32>> = cluster.hosts.iter().map(agent_of).collect();
     ensure!(
-        old.iter().zip(&new).all(|(old, new)| old.is_some() && new.is_some() && old != new),
+        old.iter()
+            .zip(&new)
+            .all(|(old, new)| old.is_some() && new.is_some() && old != new),
         "agents before {old:?}, after {new:?}"
     );
     Ok(())
 }
 
-/// As the installation's document tells it: the DaemonSet first (pods keep their network), then the pods, then the rest.
+/// As the installation's document tells it. Running pods are not cut off: while there are any it refuses.
 fn uninstall(cluster: &Cluster) -> Result<()> {
+    const DONE: &str = "daemonset/slash32-uninstall";
     let space = Space::new(cluster, "uninstalled")?;
+    let manifest = Path::new(env!("CARGO_MANIFEST_DIR")).with_file_name("manifests/uninstall.yaml");
     under_traffic(&space, || {
-        cluster.kubectl(&["-n", "kube-system", "delete", AGENT, "--wait=true", "--timeout=90s"])?;
-        cluster.wait_for("no agent runs", Duration::from_secs(60), |cluster| {
-            Ok(cluster.hosts.iter().all(|host| agent_of(host).is_none()))
+        cluster.kubectl(&[
+            "-n",
+            "kube-system",
+            "delete",
+            AGENT,
+            "--wait=true",
+            "--timeout=90s",
+        ])?;
+        cluster.apply(&std::fs::read_to_string(manifest)?)?;
+        cluster.wait_for("uninstalling refuses on worker1", Duration::from_secs(90), |cluster| {
+            let tries = "jsonpath={range .items[?(@.spec.nodeName==\"worker1\")]}{.status.initContainerStatuses[0].restartCount}{end}";
+            let list = ["-n", "kube-system", "get", "pods", "-l", "app.kubernetes.io/name=slash32-uninstall", "-o", tries];
+            Ok(cluster.kubectl(&list)?.parse::<u32>().is_ok_and(|count| count >= 1))
         })
     })?;
-    space.kubectl(&["delete", "pods", "--all", "--wait=true", "--timeout=60s"])?;
-    cluster.kubectl(&["-n", "kube-system", "scale", "deployment/coredns", "--replicas=0"])?;
-    for host in &cluster.hosts {
-        cluster.wait_for(&format!("{} holds no pod", host.name), Duration::from_secs(60), |cluster| {
-            Ok(cluster.expect_nothing_held(host).is_ok())
-        })?;
+    for worker in ["worker1", "worker2"] {
+        cluster.kubectl(&[
+            "drain",
+            worker,
+            "--ignore-daemonsets",
+            "--delete-emptydir-data",
+            "--force",
+            "--timeout=120s",
+        ])?;
     }
-    let manifest = Path::new(env!("CARGO_MANIFEST_DIR")).with_file_name("manifests/uninstall.yaml");
-    cluster.apply(&std::fs::read_to_string(manifest)?)?;
-    cluster.await_rollout("kube-system", "daemonset/slash32-uninstall")?;
+    cluster.await_rollout("kube-system", DONE)?;
     cluster.hosts.iter().try_for_each(expect_nothing_of_ours)
 }
 
@@ -98,7 +124,11 @@ fn expect_nothing_of_ours(host: &Host) -> Result<()> {
         "/etc/cni/net.d/10-slash32.conflist",
         "/run/slash32",
     ] {
-        ensure!(!host.path(path)?.exists(), "{path} is left on {}", host.name);
+        ensure!(
+            !host.path(path)?.exists(),
+            "{path} is left on {}",
+            host.name
+        );
     }
     let look = "ip route show proto 32; ip -6 route show proto 32; ip -o link | grep -E ': (s32|b32)'; nft list tables | grep slash32; true";
     let left = host.read(&["sh", "-c", look])?;

@@ -9,11 +9,24 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 pub(crate) const TESTS: &[Test] = &[
-    test("deleted_pods_give_their_addresses_back", deleted_pods_give_their_addresses_back),
+    test(
+        "deleted_pods_give_their_addresses_back",
+        deleted_pods_give_their_addresses_back,
+    ),
     test("drained_node_holds_nothing", drained_node_holds_nothing),
-    test("pods_start_and_stop_while_the_api_is_gone", pods_start_and_stop_while_the_api_is_gone),
-    test("rebooted_node_has_its_pods_back_and_no_address_leaked", rebooted_node_has_its_pods_back),
-    test("removed_node_loses_its_routes_and_comes_back", removed_node_loses_its_routes_and_comes_back).spoils(),
+    test(
+        "pods_start_and_stop_while_the_api_is_gone",
+        pods_start_and_stop_while_the_api_is_gone,
+    ),
+    test(
+        "rebooted_node_has_its_pods_back_and_no_address_leaked",
+        rebooted_node_has_its_pods_back,
+    ),
+    test(
+        "removed_node_loses_its_routes_and_comes_back",
+        removed_node_loses_its_routes_and_comes_back,
+    )
+    .spoils(),
 ];
 
 const MINUTE: Duration = Duration::from_secs(60);
@@ -27,7 +40,12 @@ fn deleted_pods_give_their_addresses_back(cluster: &Cluster) -> Result<()> {
     cluster.expect_no_leak(host)?;
     let held = cluster.held(host)?;
     for pod in &pods {
-        ensure!(!held.claims.contains(&pod.ip), "{} of {} is still claimed", pod.ip, pod.name);
+        ensure!(
+            !held.claims.contains(&pod.ip),
+            "{} of {} is still claimed",
+            pod.ip,
+            pod.name
+        );
     }
     Ok(())
 }
@@ -36,7 +54,14 @@ fn drained_node_holds_nothing(cluster: &Cluster) -> Result<()> {
     let space = Space::new(cluster, "drained")?;
     space.pods(&[("a", "worker2"), ("b", "worker2")])?;
     let host = cluster.host("worker2")?;
-    let drain = ["drain", "worker2", "--ignore-daemonsets", "--delete-emptydir-data", "--force", "--timeout=120s"];
+    let drain = [
+        "drain",
+        "worker2",
+        "--ignore-daemonsets",
+        "--delete-emptydir-data",
+        "--force",
+        "--timeout=120s",
+    ];
     cluster.kubectl(&drain)?;
     let waited = cluster.wait_for("the drained node holds nothing", MINUTE, |cluster| {
         Ok(cluster.expect_nothing_held(host).is_ok())
@@ -66,7 +91,11 @@ fn pods_start_and_stop_while_the_api_is_gone(cluster: &Cluster) -> Result<()> {
     cluster.expect_no_leak(host)
 }
 
-fn static_pod_comes_and_goes(cluster: &Cluster, host: &Host, before: &BTreeSet<String>) -> Result<()> {
+fn static_pod_comes_and_goes(
+    cluster: &Cluster,
+    host: &Host,
+    before: &BTreeSet<String>,
+) -> Result<()> {
     let manifest = format!(
         "apiVersion: v1
 kind: Pod
@@ -81,7 +110,12 @@ spec:
         host.write_config("manifests/static.yaml", &manifest)?;
         let mut fresh = None;
         cluster.wait_for("the static pod has an address", MINUTE, |cluster| {
-            fresh = cluster.held(host)?.claims.difference(before).next().cloned();
+            fresh = cluster
+                .held(host)?
+                .claims
+                .difference(before)
+                .next()
+                .cloned();
             Ok(fresh.is_some())
         })?;
         let address = fresh.context("no address")?;
@@ -126,24 +160,39 @@ fn removed_node_loses_its_routes_and_comes_back(cluster: &Cluster) -> Result<()>
     let cidr = cluster.pod_cidr("worker2")?.context("no podCIDR")?;
     let others = [cluster.host("cp")?, cluster.host("worker1")?];
     let route_is = |host: &Host, cidr: &str| -> Result<bool> {
-        let routes = host.node.machine.read(&["ip", "route", "show", "proto", "32"])?;
+        let routes = host
+            .node
+            .machine
+            .read(&["ip", "route", "show", "proto", "32"])?;
         Ok(routes.lines().any(|line| line.starts_with(cidr)))
     };
     for other in others {
-        ensure!(route_is(other, &cidr)?, "{} has no route to {cidr}", other.name);
+        ensure!(
+            route_is(other, &cidr)?,
+            "{} has no route to {cidr}",
+            other.name
+        );
     }
     cluster.power_off(host)?;
     cluster.kubectl(&["delete", "node", "worker2", "--wait=true", "--timeout=60s"])?;
     for other in others {
-        cluster.wait_for(&format!("{} has no route to {cidr}", other.name), MINUTE, |_| {
-            Ok(!route_is(other, &cidr)?)
-        })?;
+        cluster.wait_for(
+            &format!("{} has no route to {cidr}", other.name),
+            MINUTE,
+            |_| Ok(!route_is(other, &cidr)?),
+        )?;
     }
     cluster.power_on(host)?;
     cluster.wait_for("worker2 is back with a podCIDR", MINUTE * 2, |cluster| {
         Ok(cluster.pod_cidr("worker2")?.is_some())
     })?;
+    let fresh = cluster.pod_cidr("worker2")?.context("no podCIDR")?;
     cluster.await_readiness("worker2", true)?;
+    // The conflist on the disk is that of the Node before: its agent has to come first.
+    cluster.wait_for("worker2's agent has met the new podCIDR", MINUTE, |_| {
+        let list = std::fs::read_to_string(host.path("/etc/cni/net.d/10-slash32.conflist")?)?;
+        Ok(list.contains(&fresh))
+    })?;
     let back = space.pods(&[("back", "worker2")])?;
     let seen = space.await_seen_from("near", &back[0].ip, HTTP)?;
     ensure!(seen == near[0].ip, "seen as {seen}");

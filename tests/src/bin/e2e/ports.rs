@@ -7,7 +7,10 @@ use slash32_tests::cluster::space::{HTTP, Space, await_seen_from_outside, seen_f
 use slash32_tests::lab::CLIENT;
 use std::time::Duration;
 
-pub(crate) const TESTS: &[Test] = &[test("host_port_in_all_directions", host_port_in_all_directions)];
+pub(crate) const TESTS: &[Test] = &[test(
+    "host_port_in_all_directions",
+    host_port_in_all_directions,
+)];
 
 const PORT: u16 = 18080;
 
@@ -39,7 +42,9 @@ fn host_port_in_all_directions(cluster: &Cluster) -> Result<()> {
             .with_context(|| format!("from pod {pod}"))?;
     }
     space.kubectl(&["delete", "pod", &web.name, "--wait=true", "--timeout=60s"])?;
-    cluster.wait_for("the host port is gone with its pod", Duration::from_secs(30), |cluster| {
-        Ok(seen_from_outside(&cluster.lab.client, &address, PORT).is_err())
-    })
+    cluster.wait_for(
+        "the host port is gone with its pod",
+        Duration::from_secs(30),
+        |cluster| Ok(seen_from_outside(&cluster.lab.client, &address, PORT).is_err()),
+    )
 }

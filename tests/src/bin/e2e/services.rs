@@ -14,11 +14,21 @@ pub(crate) const TESTS: &[Test] = &[
     test("cluster_ip_with_iptables", cluster_ip).on(iptables),
     test("node_port_with_nftables", node_port),
     test("node_port_with_iptables", node_port).on(iptables),
-    test("load_balancer_with_local_policy_with_nftables", load_balancer_local),
-    test("load_balancer_with_local_policy_with_iptables", load_balancer_local).on(iptables),
+    test(
+        "load_balancer_with_local_policy_with_nftables",
+        load_balancer_local,
+    ),
+    test(
+        "load_balancer_with_local_policy_with_iptables",
+        load_balancer_local,
+    )
+    .on(iptables),
     test("session_affinity_with_nftables", session_affinity),
     test("session_affinity_with_iptables", session_affinity).on(iptables),
-    test("readiness_takes_an_endpoint_out", readiness_takes_an_endpoint_out),
+    test(
+        "readiness_takes_an_endpoint_out",
+        readiness_takes_an_endpoint_out,
+    ),
     test("dns_by_coredns_headless_and_external_name", dns),
 ];
 
@@ -47,7 +57,11 @@ fn cluster_ip(cluster: &Cluster) -> Result<()> {
     let address = space.cluster_ip("web")?;
     for client in &pods[1..] {
         let seen = space.await_seen_from(&client.name, &address, 80)?;
-        ensure!(seen == client.ip, "through {address} {} was seen as {seen}", client.name);
+        ensure!(
+            seen == client.ip,
+            "through {address} {} was seen as {seen}",
+            client.name
+        );
     }
     // Hairpin: kube-proxy hides the pod from itself behind its node.
     space.await_seen_from("web", &address, 80)?;
@@ -80,24 +94,63 @@ fn node_port(cluster: &Cluster) -> Result<()> {
 fn load_balancer_local(cluster: &Cluster) -> Result<()> {
     const ADDRESS: &str = "198.18.0.80";
     let space = Space::new(cluster, "balanced")?;
-    space.apply(&render_service("LoadBalancer", ", externalTrafficPolicy: Local"))?;
+    space.apply(&render_service(
+        "LoadBalancer",
+        ", externalTrafficPolicy: Local",
+    ))?;
     space.pods(&[("web", "worker1")])?;
-    let patch = format!("{{\"status\":{{\"loadBalancer\":{{\"ingress\":[{{\"ip\":\"{ADDRESS}\"}}]}}}}}}");
-    space.kubectl(&["patch", "service", "web", "--subresource=status", "--type=merge", "-p", &patch])?;
+    let patch =
+        format!("{{\"status\":{{\"loadBalancer\":{{\"ingress\":[{{\"ip\":\"{ADDRESS}\"}}]}}}}}}");
+    space.kubectl(&[
+        "patch",
+        "service",
+        "web",
+        "--subresource=status",
+        "--type=merge",
+        "-p",
+        &patch,
+    ])?;
     let (with, without) = (cluster.host("worker1")?, cluster.host("worker2")?);
     let client = &cluster.lab.client;
-    let route = |host: &Host| client.run(&["ip", "route", "replace", ADDRESS, "via", &host.node.addresses()[0]]);
+    // Until kube-proxy knows the address the node sends it on and tells the client so; a balancer's router does not listen.
+    for scope in ["all", "eth0"] {
+        client.run(&[
+            "sysctl",
+            "-qw",
+            &format!("net.ipv4.conf.{scope}.accept_redirects=0"),
+        ])?;
+    }
+    let route = |host: &Host| {
+        client.run(&[
+            "ip",
+            "route",
+            "replace",
+            ADDRESS,
+            "via",
+            &host.node.addresses()[0],
+        ])
+    };
     route(with)?;
     let seen = await_seen_from_outside(client, ADDRESS, 80);
     let health = health_port(&space)?;
-    let told = [health_of(cluster, with, health)?, health_of(cluster, without, health)?];
+    let told = [
+        health_of(cluster, with, health)?,
+        health_of(cluster, without, health)?,
+    ];
     route(without)?;
     let elsewhere = seen_from_outside(client, ADDRESS, 80);
     client.run(&["ip", "route", "del", ADDRESS])?;
     let seen = seen?;
-    ensure!(seen == CLIENT[0], "the pod saw the client as {seen}, not {}", CLIENT[0]);
+    ensure!(
+        seen == CLIENT[0],
+        "the pod saw the client as {seen}, not {}",
+        CLIENT[0]
+    );
     ensure!(told == ["200", "503"], "health checks told {told:?}");
-    ensure!(elsewhere.is_err(), "a node without the pod answered: {elsewhere:?}");
+    ensure!(
+        elsewhere.is_err(),
+        "a node without the pod answered: {elsewhere:?}"
+    );
     Ok(())
 }
 
@@ -110,19 +163,28 @@ fn health_port(space: &Space) -> Result<u16> {
 /// The status that a load balancer is told.
 fn health_of(cluster: &Cluster, host: &Host, port: u16) -> Result<String> {
     let address = url(&host.node.addresses()[0], port, "/healthz");
-    cluster
-        .lab
-        .client
-        .read(&["curl", "-s", "-o", "/dev/null", "--max-time", "5", "-w", "%{http_code}", &address])
+    cluster.lab.client.read(&[
+        "curl",
+        "-s",
+        "-o",
+        "/dev/null",
+        "--max-time",
+        "5",
+        "-w",
+        "%{http_code}",
+        &address,
+    ])
 }
 
 /// Two pods behind the service; each has the label `app: web`.
 fn two_behind(space: &Space) -> Result<()> {
     space.pods(&[("web", "worker1"), ("other", "worker2"), ("ask", "worker2")])?;
     space.kubectl(&["label", "pod", "other", "app=web", "--overwrite"])?;
-    space.cluster.wait_for("two endpoints", Duration::from_secs(60), |_| {
-        Ok(ready_endpoints(space)?.len() == 2)
-    })
+    space
+        .cluster
+        .wait_for("two endpoints", Duration::from_secs(60), |_| {
+            Ok(ready_endpoints(space)?.len() == 2)
+        })
 }
 
 fn ready_endpoints(space: &Space) -> Result<BTreeSet<String>> {
@@ -170,7 +232,13 @@ fn session_affinity(cluster: &Cluster) -> Result<()> {
     let address = space.cluster_ip("web")?;
     // As long as nothing ties the client to one.
     await_who_answers(&space, &address, 2)?;
-    space.kubectl(&["patch", "service", "web", "-p", "{\"spec\":{\"sessionAffinity\":\"ClientIP\"}}"])?;
+    space.kubectl(&[
+        "patch",
+        "service",
+        "web",
+        "-p",
+        "{\"spec\":{\"sessionAffinity\":\"ClientIP\"}}",
+    ])?;
     let first = await_who_answers(&space, &address, 1)?;
     let again = who_answers(&space, &address)?;
     ensure!(first == again, "{first:?} answered, then {again:?}");
@@ -187,9 +255,11 @@ fn readiness_takes_an_endpoint_out(cluster: &Cluster) -> Result<()> {
     let other = space.pod("other")?;
     let network = space.network_of(&other)?;
     network.nft("table inet probe { chain in { type filter hook input priority 0; ct state new tcp dport 8080 drop; }; }")?;
-    cluster.wait_for("the unready pod is no endpoint", Duration::from_secs(60), |_| {
-        Ok(!ready_endpoints(&space)?.contains(&other.ip))
-    })?;
+    cluster.wait_for(
+        "the unready pod is no endpoint",
+        Duration::from_secs(60),
+        |_| Ok(!ready_endpoints(&space)?.contains(&other.ip)),
+    )?;
     let names = await_who_answers(&space, &address, 1)?;
     ensure!(names.contains("web"), "{names:?} answers");
     network.nft("delete table inet probe")?;
@@ -210,14 +280,22 @@ fn dns(cluster: &Cluster) -> Result<()> {
     };
     for transport in ["+notcp", "+tcp"] {
         let found = look("web.names.svc.cluster.local", &[transport])?;
-        ensure!(found == BTreeSet::from([address.clone()]), "{transport}: {found:?}");
+        ensure!(
+            found == BTreeSet::from([address.clone()]),
+            "{transport}: {found:?}"
+        );
     }
     let both: BTreeSet<String> = [space.pod("web")?.ip, space.pod("other")?.ip].into();
-    cluster.wait_for("the headless name has both pods", Duration::from_secs(60), |_| {
-        Ok(look("all.names.svc.cluster.local", &[])? == both)
-    })?;
+    cluster.wait_for(
+        "the headless name has both pods",
+        Duration::from_secs(60),
+        |_| Ok(look("all.names.svc.cluster.local", &[])? == both),
+    )?;
     let external = look("outside.names.svc.cluster.local", &["CNAME"])?;
-    ensure!(external == BTreeSet::from(["internet.example.".to_owned()]), "{external:?}");
+    ensure!(
+        external == BTreeSet::from(["internet.example.".to_owned()]),
+        "{external:?}"
+    );
     // The C library's way: the pod's own resolv.conf, search list and all.
     space.await_seen_from("ask", "web", 80).map(drop)
 }
