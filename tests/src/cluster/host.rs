@@ -35,7 +35,7 @@ pub struct Host {
     pub name: String,
     /// Its network in the lab, and its addresses.
     pub node: Node,
-    spec: Mutex<Spec>,
+    spec: Spec,
     group: Group,
     data: PathBuf,
     life: Mutex<Option<Life>>,
@@ -70,12 +70,12 @@ impl Host {
         }
         let host = Host {
             group: run.group(&format!("{cluster}-{name}"))?,
-            spec: Mutex::new(Spec {
+            spec: Spec {
                 name: name.clone(),
                 overlay,
                 binds,
-                boot_id: fresh_boot_id()?,
-            }),
+                machine_id: fresh_machine_id()?,
+            },
             name,
             node: node.clone(),
             data,
@@ -87,7 +87,7 @@ impl Host {
     }
 
     fn start(&self) -> Result<()> {
-        let mut command = node_init::command(&lock(&self.spec))?;
+        let mut command = node_init::command(&self.spec)?;
         let doors = self.group.doors();
         let netns = self.node.machine.netns();
         // SAFETY: between fork and exec files are opened and written, and one system call is made; nothing else.
@@ -144,7 +144,7 @@ impl Host {
 
     /// Writes a file below /etc/kubernetes.
     pub fn write_config(&self, name: &str, text: &str) -> Result<()> {
-        let path = lock(&self.spec).overlay.join("config").join(name);
+        let path = self.spec.overlay.join("config").join(name);
         std::fs::write(&path, text).with_context(|| format!("write {}", path.display()))
     }
 
@@ -270,18 +270,23 @@ impl Host {
         self.group.remove()
     }
 
-    /// Boots again after [`Host::power_off`]: /etc and /var as they were, /run empty, another boot ID, no component.
+    /// Boots again after [`Host::power_off`]: /etc and /var as they were, /run empty, no component.
     pub fn power_on(&self) -> Result<()> {
-        lock(&self.spec).boot_id = fresh_boot_id()?;
         // The group went with the power: made again, and the same.
         self.group.child("components")?;
         self.start()
     }
 
-    /// What ran before a power-off, started again.
+    /// What ran before a power-off, started again; the runtime first, since kubelet ends itself without it.
     pub fn start_components(&self) -> Result<()> {
+        const RUNTIME: &str = "containerd";
         let names: Vec<String> = lock(&self.components).keys().cloned().collect();
-        names.iter().try_for_each(|name| self.start_component(name))
+        self.start_component(RUNTIME)?;
+        self.await_path("/run/containerd/containerd.sock", Duration::from_secs(60))?;
+        names
+            .iter()
+            .filter(|name| *name != RUNTIME)
+            .try_for_each(|name| self.start_component(name))
     }
 
     /// Until a path of the node exists.
@@ -304,7 +309,7 @@ impl Drop for Host {
         if let Err(error) = std::fs::remove_dir_all(&self.data) {
             eprintln!("e2e: remove {}: {error}", self.data.display());
         }
-        let _ = std::fs::remove_dir_all(&lock(&self.spec).overlay);
+        let _ = std::fs::remove_dir_all(&self.spec.overlay);
     }
 }
 
@@ -312,9 +317,9 @@ fn enter_group(doors: &[PathBuf]) -> std::io::Result<()> {
     doors.iter().try_for_each(|door| std::fs::write(door, "0"))
 }
 
-fn fresh_boot_id() -> Result<String> {
+fn fresh_machine_id() -> Result<String> {
     let text = std::fs::read_to_string("/proc/sys/kernel/random/uuid")?;
-    Ok(text.trim().to_owned())
+    Ok(text.trim().replace('-', ""))
 }
 
 /// A test that panicked while it held the lock has failed already.

@@ -22,8 +22,8 @@ pub struct Spec {
     pub overlay: PathBuf,
     /// (from, to) of what is bound into the node; each `from` is on a real file system.
     pub binds: Vec<(PathBuf, PathBuf)>,
-    /// As kernel.random.boot_id tells it: another one after each reboot.
-    pub boot_id: String,
+    /// 32 hexadecimal digits.
+    pub machine_id: String,
 }
 
 const SPEC: &str = "SLASH32_NODE_SPEC";
@@ -154,7 +154,7 @@ fn make_root(spec: &Spec) -> Result<()> {
     for (from, to) in &spec.binds {
         bind(from, &root.join(to.strip_prefix("/")?))?;
     }
-    mount_kernel_folders(spec, &root)?;
+    mount_kernel_folders(&root)?;
     mount_all(&hierarchies, &root.join("sys/fs/cgroup"))?;
     let old = root.join("mnt");
     nix::unistd::pivot_root(&root, &old).context("pivot_root")?;
@@ -172,10 +172,9 @@ fn write_identity(spec: &Spec, root: &Path) -> Result<()> {
             std::fs::remove_dir_all(&path).with_context(|| format!("hide {}", path.display()))?;
         }
     }
-    let machine_id = spec.boot_id.replace('-', "");
     let hosts = format!("127.0.0.1 localhost {}\n::1 localhost\n", spec.name);
     for (file, text) in [
-        ("etc/machine-id", machine_id.as_str()),
+        ("etc/machine-id", spec.machine_id.as_str()),
         ("etc/hostname", &spec.name),
         ("etc/hosts", &hosts),
         ("etc/resolv.conf", "nameserver 198.51.100.10\n"),
@@ -206,7 +205,7 @@ fn bind(from: &Path, to: &Path) -> Result<()> {
     .with_context(|| format!("bind {} to {}", from.display(), to.display()))
 }
 
-fn mount_kernel_folders(spec: &Spec, root: &Path) -> Result<()> {
+fn mount_kernel_folders(root: &Path) -> Result<()> {
     for (kind, folder) in [
         ("proc", "proc"),
         ("sysfs", "sys"),
@@ -220,9 +219,5 @@ fn mount_kernel_folders(spec: &Spec, root: &Path) -> Result<()> {
     for folder in ["run/lock", "run/netns", "run/containerd"] {
         std::fs::create_dir_all(root.join(folder))?;
     }
-    let boot_id = root.join("run/boot_id");
-    std::fs::write(&boot_id, format!("{}\n", spec.boot_id))?;
-    let none: Option<&str> = None;
-    let kernels = root.join("proc/sys/kernel/random/boot_id");
-    mount(Some(&boot_id), &kernels, none, MsFlags::MS_BIND, none).context("bind the boot ID")
+    Ok(())
 }

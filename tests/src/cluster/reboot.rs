@@ -1,4 +1,5 @@
 //! A node loses its power and comes back: nothing of its network, its /run and its processes is left, its disk is.
+//! The kernel's boot ID stays the same: no container can be told another one than the machine's.
 
 use crate::cluster::Cluster;
 use crate::cluster::host::Host;

@@ -82,9 +82,11 @@ fn agent_upgraded(cluster: &Cluster) -> Result<()> {
     Ok(())
 }
 
-/// As the installation's document tells it: the DaemonSet first (pods keep their network), then the pods, then the rest.
+/// As the installation's document tells it. Running pods are not cut off: while there are any it refuses.
 fn uninstall(cluster: &Cluster) -> Result<()> {
+    const DONE: &str = "daemonset/slash32-uninstall";
     let space = Space::new(cluster, "uninstalled")?;
+    let manifest = Path::new(env!("CARGO_MANIFEST_DIR")).with_file_name("manifests/uninstall.yaml");
     under_traffic(&space, || {
         cluster.kubectl(&[
             "-n",
@@ -94,28 +96,24 @@ fn uninstall(cluster: &Cluster) -> Result<()> {
             "--wait=true",
             "--timeout=90s",
         ])?;
-        cluster.wait_for("no agent runs", Duration::from_secs(60), |cluster| {
-            Ok(cluster.hosts.iter().all(|host| agent_of(host).is_none()))
+        cluster.apply(&std::fs::read_to_string(manifest)?)?;
+        cluster.wait_for("uninstalling refuses on worker1", Duration::from_secs(90), |cluster| {
+            let tries = "jsonpath={range .items[?(@.spec.nodeName==\"worker1\")]}{.status.initContainerStatuses[0].restartCount}{end}";
+            let list = ["-n", "kube-system", "get", "pods", "-l", "app.kubernetes.io/name=slash32-uninstall", "-o", tries];
+            Ok(cluster.kubectl(&list)?.parse::<u32>().is_ok_and(|count| count >= 1))
         })
     })?;
-    space.kubectl(&["delete", "pods", "--all", "--wait=true", "--timeout=60s"])?;
-    cluster.kubectl(&[
-        "-n",
-        "kube-system",
-        "scale",
-        "deployment/coredns",
-        "--replicas=0",
-    ])?;
-    for host in &cluster.hosts {
-        cluster.wait_for(
-            &format!("{} holds no pod", host.name),
-            Duration::from_secs(60),
-            |cluster| Ok(cluster.expect_nothing_held(host).is_ok()),
-        )?;
+    for worker in ["worker1", "worker2"] {
+        cluster.kubectl(&[
+            "drain",
+            worker,
+            "--ignore-daemonsets",
+            "--delete-emptydir-data",
+            "--force",
+            "--timeout=120s",
+        ])?;
     }
-    let manifest = Path::new(env!("CARGO_MANIFEST_DIR")).with_file_name("manifests/uninstall.yaml");
-    cluster.apply(&std::fs::read_to_string(manifest)?)?;
-    cluster.await_rollout("kube-system", "daemonset/slash32-uninstall")?;
+    cluster.await_rollout("kube-system", DONE)?;
     cluster.hosts.iter().try_for_each(expect_nothing_of_ours)
 }
 

@@ -186,7 +186,13 @@ fn removed_node_loses_its_routes_and_comes_back(cluster: &Cluster) -> Result<()>
     cluster.wait_for("worker2 is back with a podCIDR", MINUTE * 2, |cluster| {
         Ok(cluster.pod_cidr("worker2")?.is_some())
     })?;
+    let fresh = cluster.pod_cidr("worker2")?.context("no podCIDR")?;
     cluster.await_readiness("worker2", true)?;
+    // The conflist on the disk is that of the Node before: its agent has to come first.
+    cluster.wait_for("worker2's agent has met the new podCIDR", MINUTE, |_| {
+        let list = std::fs::read_to_string(host.path("/etc/cni/net.d/10-slash32.conflist")?)?;
+        Ok(list.contains(&fresh))
+    })?;
     let back = space.pods(&[("back", "worker2")])?;
     let seen = space.await_seen_from("near", &back[0].ip, HTTP)?;
     ensure!(seen == near[0].ip, "seen as {seen}");

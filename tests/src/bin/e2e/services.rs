@@ -112,6 +112,14 @@ fn load_balancer_local(cluster: &Cluster) -> Result<()> {
     ])?;
     let (with, without) = (cluster.host("worker1")?, cluster.host("worker2")?);
     let client = &cluster.lab.client;
+    // Until kube-proxy knows the address the node sends it on and tells the client so; a balancer's router does not listen.
+    for scope in ["all", "eth0"] {
+        client.run(&[
+            "sysctl",
+            "-qw",
+            &format!("net.ipv4.conf.{scope}.accept_redirects=0"),
+        ])?;
+    }
     let route = |host: &Host| {
         client.run(&[
             "ip",
