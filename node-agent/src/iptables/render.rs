@@ -94,10 +94,10 @@ fn wanted_raw(model: &TableModel, v6: bool) -> Wanted {
     let drop = |what: &str| format!("-A {chain} {what} -j DROP");
     let mut rules = tunnels::rules_from_pods(model, v6);
     if v6 {
-        rules.push("# a pod is no router, and asks for none: it has a permanent neighbour".to_owned());
-        rules.push(drop(
-            "-p icmpv6 -m icmp6 --icmpv6-type router-solicitation",
-        ));
+        rules.push(
+            "# a pod is no router, and asks for none: it has a permanent neighbour".to_owned(),
+        );
+        rules.push(drop("-p icmpv6 -m icmp6 --icmpv6-type router-solicitation"));
         rules.push(drop(
             "-p icmpv6 -m icmp6 --icmpv6-type router-advertisement",
         ));
