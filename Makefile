@@ -60,6 +60,12 @@ e2e: build ## the product on a real Kubernetes cluster of three nodes; E2E=part 
 	@scripts/fetch-containerd.sh "$(SLASH32_CONTAINERD)"
 	@cargo run --quiet --locked -p slash32-tests --bin e2e -- $(E2E)
 
+bench-cluster: build ## a pod's sandbox with Slash32 and with the reference plugins, on two clusters that take turns
+	@scripts/install-deps.sh e2e
+	@scripts/build-k8s-tools.sh "$(SLASH32_K8S_TOOLS)" cluster
+	@scripts/fetch-containerd.sh "$(SLASH32_CONTAINERD)"
+	@cargo run --quiet --locked -p slash32-tests --bin e2e -- sandboxes
+
 deps-kind: deps-test
 	@scripts/install-deps.sh kind
 	@scripts/build-k8s-tools.sh "$(SLASH32_K8S_TOOLS)" cluster kind
