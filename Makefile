@@ -50,6 +50,10 @@ k8s-tools: deps-test ## Kubernetes, etcd, CoreDNS, kind and Kubernetes' own test
 test: build go-tools ## all tests, those on a real kernel included
 	@scripts/run-tests.sh
 
+test-vm: build ## the tunnel suites on a kernel with IPIP, under qemu (software emulation)
+	@scripts/install-deps.sh vm
+	@CACHE="$(CACHE)" scripts/test-vm.sh
+
 e2e: build ## the product on a real Kubernetes cluster of three nodes; E2E=part of a test's name
 	@scripts/install-deps.sh e2e
 	@scripts/build-k8s-tools.sh "$(SLASH32_K8S_TOOLS)" cluster conformance
@@ -65,6 +69,12 @@ e2e-kind: build deps-kind ## Slash32 in the real kind (manifests/kind/try.sh), w
 
 torture: build deps-test ## kills, faults, fights, attacks; SEED=n repeats a run
 	@cargo run --quiet --locked -p slash32-tests --bin torture
+
+soak: build deps-test ## an hour of churn; MINUTES=n
+	@MINUTES=$${MINUTES:-60} cargo run --quiet --locked -p slash32-tests --bin torture
+
+fuzz: ## each parser for TIME=n seconds with cargo-fuzz, on the pinned toolchain
+	@scripts/fuzz.sh "$${TIME:-60}" $(TARGETS)
 
 verify: deps-test ## what CI asks of the text: format, lints, docs, licences
 	cargo fmt --all --check

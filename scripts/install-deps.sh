@@ -6,19 +6,21 @@ cd "$(dirname "$0")/.."
 
 # program:package
 demo=(ip:iproute2 nft:nftables ping:iputils-ping cc:gcc musl-gcc:musl-tools unshare:util-linux mount:mount sysctl:procps)
-test=(conntrack:conntrack iptables:iptables strace:strace /usr/lib/cni/ptp:containernetworking-plugins python3:python3 tcpdump:tcpdump jq:jq iperf3:iperf3 openssl:openssl)
+test=(conntrack:conntrack iptables:iptables strace:strace /usr/lib/cni/ptp:containernetworking-plugins python3:python3 tcpdump:tcpdump jq:jq iperf3:iperf3 openssl:openssl radvd:radvd firewalld:firewalld dbus-daemon:dbus iptables-legacy:iptables)
 e2e=(busybox:busybox-static dig:bind9-dnsutils iperf:iperf nc.openbsd:netcat-openbsd curl:curl wget:wget conntrack:conntrack
   iptables:iptables ethtool:ethtool socat:socat dpkg-deb:dpkg /usr/lib/cni/ptp:containernetworking-plugins
   "/usr/lib/$(uname -m)-linux-gnu/libseccomp.so.2:libseccomp2")
 kind=(dockerd:docker.io debootstrap:debootstrap jq:jq curl:curl pgrep:procps flock:util-linux)
+vm=(qemu-system-x86_64:qemu-system-x86 busybox:busybox-static depmod:kmod cpio:cpio strip:binutils)
 
 wanted=("${demo[@]}")
 case "${1:-demo}" in
   demo) ;;
   test) wanted+=("${test[@]}") ;;
+  vm) wanted+=("${vm[@]}") ;;
   e2e) wanted+=("${e2e[@]}") ;;
   kind) wanted+=("${kind[@]}") ;;
-  *) echo "usage: $0 demo|test|e2e|kind" >&2; exit 2 ;;
+  *) echo "usage: $0 demo|test|e2e|kind|vm" >&2; exit 2 ;;
 esac
 
 missing=()

@@ -16,7 +16,7 @@ binaries=${SLASH32_BIN_DIR:?names the folder of slash32, slash32-ipam and slash3
 patience=${SLASH32_VM_PATIENCE:-540}
 mkdir -p "$cache"
 
-# Debian's own name for the newest one. Kept; --fresh in the cache's place is rm.
+# Debian's own name for the newest one. Once downloaded it is kept.
 kernel_package() {
   apt-cache depends linux-image-cloud-amd64 2>/dev/null | sed -nE 's/^ *Depends: (linux-image-[0-9].*)/\1/p' | head -1
 }
@@ -88,12 +88,14 @@ mount -t proc proc /proc; mount -t sysfs sysfs /sys; mount -t devtmpfs dev /dev;
 ln -sf /proc/self/fd /dev/fd 2>/dev/null || busybox ln -sf /proc/self/fd /dev/fd
 ip link set lo up
 modprobe overlay
-export SLASH32_BIN_DIR=/ours NET_TESTS=1 RUST_BACKTRACE=0
+# At once, rather than one by one while a test waits.
+modprobe -a veth bridge ipip vxlan nf_tables nft_chain_nat nft_masq nft_nat nft_fib_inet nft_ct nf_conntrack
+export SLASH32_BIN_DIR=/ours NET_TESTS=1 RUST_BACKTRACE=0 SLASH32_SLOWNESS=8
 for tunnel in $tunnels; do
   export SLASH32_TUNNEL=\$tunnel
   for suite in ${suites[*]}; do
     echo "== \$suite, \$tunnel, Linux $release"
-    /suites/\$suite 2>&1
+    /suites/\$suite --color never 2>&1
   done
 done
 echo "== end"
@@ -105,8 +107,8 @@ chmod +x "$disk/init"
 log=$work/log
 # A guest that hangs is ended; what it has told until then counts, and so does that it did not end.
 timeout "$patience" qemu-system-x86_64 -accel tcg -m 1536 -smp 2 -nographic -no-reboot -nodefaults -serial stdio \
-  -kernel "$vmlinuz" -initrd "$work/initrd.gz" -append "console=ttyS0 quiet panic=-1" </dev/null 2>&1 |
-  tr -d '\r' | tee "$log" | { grep -vE '^test .* \.\.\. ok$|^running |^$' || true; }
+  -kernel "$vmlinuz" -initrd "$work/initrd.gz" -append "console=ttyS0 quiet loglevel=3 panic=-1 mitigations=off" </dev/null 2>&1 |
+  stdbuf -oL tr -d '\r' | tee "$log" | { grep --line-buffered -vE '^test .* \.\.\. ok$|^running |^$' || true; }
 count() { sed -nE "s/^test result: .* ([0-9]+) $1.*/\1/p" "$log" | awk '{n += $1} END {print n + 0}'; }
 passed=$(count passed) failed=$(count failed) skipped=$(count ignored)
 wanted=$((${#suites[@]} * $(wc -w <<<"$tunnels")))

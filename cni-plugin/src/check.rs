@@ -60,7 +60,7 @@ pub(crate) fn run(attachment: &Attachment, delegation: &Delegation<'_>) -> Resul
             config.state.root().display()
         ))
     })?;
-    host_ports::check(&record.host_ports)?;
+    host_ports::check(&config.state, &record.host_ports)?;
     check_ports_recorded(attachment, &ours, &record.host_ports)?;
     IpamDriver::new(attachment, &config.state, &config.ipam_type, delegation).check(&ours.addresses)
 }

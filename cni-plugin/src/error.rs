@@ -24,7 +24,7 @@ pub(crate) enum Error {
     #[error("host port {port} is taken by {owner}; remove that pod or choose another port")]
     HostPortTaken { port: String, owner: String },
     #[error(
-        "table inet slash32 is not in the kernel, so host ports cannot be forwarded: slash32-agent has not run since the node started; see its log"
+        "neither table inet slash32 nor chain SLASH32-HOSTPORTS is in the kernel, so host ports cannot be forwarded: slash32-agent has not run since the node started; see its log"
     )]
     NoTable,
     #[error(

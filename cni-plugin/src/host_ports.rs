@@ -1,6 +1,8 @@
 //! Host ports of one pod: record first, then the kernel's elements, under one lock that the
-//! agent takes too (docs/ARCHITECTURE.md, "Host ports").
+//! agent takes too (docs/ARCHITECTURE.md, "Host ports"). Elements of the nftables table; on a node whose agent writes
+//! iptables, rules of its chains instead.
 
+mod iptables;
 mod wanted;
 
 pub(crate) use wanted::compute_host_ports;
@@ -10,9 +12,10 @@ use crate::error::Error;
 use dataplane::conntrack;
 use dataplane::hostport::{HostPortError, Nfnetlink, PortEntry};
 use dataplane::netlink::Netlink;
+use iptables::Refilled;
 use node_state::StateDir;
 use node_state::lock::FileLock;
-use node_state::record::{AttachmentRecord, HostPort, PortProtocol};
+use node_state::record::{AttachmentKey, AttachmentRecord, HostPort, PortProtocol};
 use std::net::IpAddr;
 use wanted::{describe_key, entry_of, protocol_number};
 
@@ -20,12 +23,38 @@ use wanted::{describe_key, entry_of, protocol_number};
 pub(crate) fn add(state: &StateDir, record: &AttachmentRecord) -> Result<(), Error> {
     let entries: Vec<PortEntry> = record.host_ports.iter().map(entry_of).collect();
     let _lock = state.lock_host_ports(LOCK_PATIENCE)?;
+    let flavours = iptables::read_flavours(state)?;
     let mut nfnetlink = Nfnetlink::open()?;
-    for port in &record.host_ports {
-        clear_the_way(state, &mut nfnetlink, record, port)?;
+    let by_nftables = flavours.is_empty() || nfnetlink.has_table();
+    if by_nftables {
+        for port in &record.host_ports {
+            clear_the_way(state, &mut nfnetlink, record, port)?;
+        }
+    }
+    if !flavours.is_empty() {
+        iptables::clear_the_way(state, record)?;
     }
     state.write_record(record)?;
-    if let Err(error) = nfnetlink.add_host_ports(&entries) {
+    if by_nftables {
+        add_elements(state, &mut nfnetlink, record, &entries)?;
+    }
+    if !flavours.is_empty() {
+        let refilled = iptables::refill(state, &flavours, &record.host_ports, None)?;
+        if refilled == Refilled::Nothing && !by_nftables {
+            forget(state, record)?;
+            return Err(Error::NoTable);
+        }
+    }
+    flush_stale(&entries)
+}
+
+fn add_elements(
+    state: &StateDir,
+    nfnetlink: &mut Nfnetlink,
+    record: &AttachmentRecord,
+    entries: &[PortEntry],
+) -> Result<(), Error> {
+    if let Err(error) = nfnetlink.add_host_ports(entries) {
         // A refusal is forgotten before the lock is given back: else the agent would lay these ports. After any other
         // error they may be in the kernel, and the undo, or DEL, goes by the record.
         if !matches!(error, HostPortError::Kernel(_)) {
@@ -33,7 +62,7 @@ pub(crate) fn add(state: &StateDir, record: &AttachmentRecord) -> Result<(), Err
         }
         return Err(explain(error));
     }
-    flush_stale(&entries)
+    Ok(())
 }
 
 /// Flows that were tracked before the port was forwarded go on as they were, for as long as their client sends. TCP
@@ -160,6 +189,7 @@ impl Released {
 /// disk must not keep pods from going) the lock is held until the record goes.
 pub(crate) fn release(state: &StateDir, record: &AttachmentRecord) -> Result<Released, Error> {
     let lock = state.lock_host_ports(LOCK_PATIENCE)?;
+    refill_without(state, &record.host_ports, Some(&record.key))?;
     let released = remove(&record.host_ports)?;
     let forgotten = forget(state, record).is_ok();
     Ok(Released {
@@ -183,7 +213,21 @@ pub(crate) fn release_unrecorded(state: &StateDir, ports: &[HostPort]) -> Result
         .filter(|port| !recorded(port))
         .cloned()
         .collect();
+    refill_without(state, &ports, None)?;
     remove(&ports)
+}
+
+/// Chains of iptables, where there are any, without what is leaving.
+fn refill_without(
+    state: &StateDir,
+    ports: &[HostPort],
+    leaving: Option<&AttachmentKey>,
+) -> Result<(), Error> {
+    let flavours = iptables::read_flavours(state)?;
+    if !flavours.is_empty() {
+        iptables::refill(state, &flavours, ports, leaving)?;
+    }
+    Ok(())
 }
 
 /// Removes elements that are still these pods' own. A table that is gone holds nothing (D1).
@@ -194,7 +238,8 @@ fn remove(ports: &[HostPort]) -> Result<Released, Error> {
     pods.dedup();
     let mut nfnetlink = Nfnetlink::open()?;
     match nfnetlink.remove_host_ports(&entries, &pods) {
-        Err(error) if !error.is_not_found() => return Err(error.into()),
+        // A kernel without nftables says otherwise than one without the table; it holds none either.
+        Err(error) if !error.is_not_found() && nfnetlink.has_table() => return Err(error.into()),
         _ => {}
     }
     Ok(Released {
@@ -205,22 +250,30 @@ fn remove(ports: &[HostPort]) -> Result<Released, Error> {
 }
 
 /// CHECK's part: each element is in the kernel with this pod's value (C4).
-pub(crate) fn check(ports: &[HostPort]) -> Result<(), Error> {
+pub(crate) fn check(state: &StateDir, ports: &[HostPort]) -> Result<(), Error> {
     if ports.is_empty() {
         return Ok(());
     }
+    let flavours = iptables::read_flavours(state)?;
     let mut nfnetlink = Nfnetlink::open()?;
+    let by_nftables = flavours.is_empty() || nfnetlink.has_table();
     for port in ports {
         let entry = entry_of(port);
         let damaged = |found: String| Error::Damaged {
             what: format!(
-                "host port {} leads to {found} instead of {} port {}; the agent repairs its table within seconds where it runs",
+                "host port {} leads to {found} instead of {} port {}; the agent repairs its rules within seconds where it runs",
                 describe_key(&entry.key),
                 entry.pod_ip,
                 entry.container_port
             ),
         };
-        match nfnetlink.find_host_port(&entry.key) {
+        let found = if by_nftables {
+            nfnetlink.find_host_port(&entry.key)
+        } else {
+            let found = iptables::find(&flavours, &entry.key)?;
+            Ok(found.map(|entry| (entry.pod_ip, entry.container_port)))
+        };
+        match found {
             Ok(Some((ip, port))) if ip == entry.pod_ip && port == entry.container_port => {}
             Ok(Some((ip, port))) => return Err(damaged(format!("{ip} port {port}"))),
             Ok(None) => return Err(damaged("nothing".into())),

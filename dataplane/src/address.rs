@@ -90,7 +90,7 @@ fn encode(out: &mut Vec<u8>, index: u32, ip: IpAddr) {
     }
 }
 
-fn address_from(message: Message<'_>) -> Option<AddressInfo> {
+pub(crate) fn address_from(message: Message<'_>) -> Option<AddressInfo> {
     if message.kind != RTM_NEWADDR {
         return None;
     }

@@ -126,3 +126,9 @@ fn delete(channel: &mut Channel, flows: &[Flow]) -> std::result::Result<u32, Ref
         None => Ok((flows.len() - refused.len()) as u32),
     }
 }
+
+/// What this module makes of any message.
+#[cfg(any(test, fuzzing))]
+pub(crate) fn decode_any(message: &crate::wire::message::Message<'_>) {
+    let _ = flow::flow_from(message);
+}

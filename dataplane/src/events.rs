@@ -1,4 +1,5 @@
-//! What wakes the agent: changes of routes, links, addresses and our nftables table.
+//! What wakes the agent: changes of routes, links, addresses, our nftables table, and those tables of others where rules of
+//! ours may be.
 //!
 //! An event carries nothing that is trusted; the agent reads whole state afterwards. So what arrives together is told once per
 //! kind, and a lost event is no loss but an [`Event::Overrun`]. Who calls: one thread of the agent that does nothing else.
@@ -16,7 +17,9 @@ use crate::netlink::{
     RTM_DELADDR, RTM_DELLINK, RTM_DELNEIGH, RTM_DELROUTE, RTM_NEWADDR, RTM_NEWLINK, RTM_NEWNEIGH,
     RTM_NEWROUTE,
 };
-use crate::nfnetlink::{HEADER as NF_HEADER, NFPROTO_INET, SUBSYS_NFTABLES};
+use crate::nfnetlink::{
+    HEADER as NF_HEADER, NFPROTO_INET, NFPROTO_IPV4, NFPROTO_IPV6, SUBSYS_NFTABLES,
+};
 use crate::wire::attribute::Attributes;
 use crate::wire::message::{Message, messages};
 
@@ -47,6 +50,8 @@ pub enum Event {
     Neighbour(u32),
     /// Our nftables table, or anything in it, elements included.
     NftTable,
+    /// Tables of iptables-nft that we may have rules in, or firewalld's.
+    SharedTable,
     /// The first event, from which on nothing goes unseen: what was before is unknown, so read all.
     Subscribed,
     /// Events were lost: anything may have happened, so read all.
@@ -155,7 +160,7 @@ fn drain(
     Ok(())
 }
 
-fn route_event(message: &Message<'_>) -> Option<Event> {
+pub(crate) fn route_event(message: &Message<'_>) -> Option<Event> {
     match message.kind {
         // Rules choose among tables of routes.
         RTM_NEWROUTE | RTM_DELROUTE | RTM_NEWRULE | RTM_DELRULE => Some(Event::Route),
@@ -172,13 +177,20 @@ fn route_event(message: &Message<'_>) -> Option<Event> {
 }
 
 /// In every message but the generation's, attribute 1 is the table's name.
-fn nft_event(message: &Message<'_>) -> Option<Event> {
+pub(crate) fn nft_event(message: &Message<'_>) -> Option<Event> {
     let of_nftables = message.kind >> 8 == SUBSYS_NFTABLES && message.kind != NFT_MSG_NEWGEN;
-    if !of_nftables || message.payload.first() != Some(&NFPROTO_INET) {
+    if !of_nftables {
         return None;
     }
     let table = Attributes::after(message.payload, NF_HEADER)
         .find_kind(NAME_OF_TABLE)?
         .string()?;
-    (table == NFT_TABLE).then_some(Event::NftTable)
+    match (*message.payload.first()?, table.as_ref()) {
+        (NFPROTO_INET, NFT_TABLE) => Some(Event::NftTable),
+        (NFPROTO_INET, "firewalld") => Some(Event::SharedTable),
+        (NFPROTO_IPV4 | NFPROTO_IPV6, "raw" | "mangle" | "nat" | "filter") => {
+            Some(Event::SharedTable)
+        }
+        _ => None,
+    }
 }

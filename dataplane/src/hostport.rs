@@ -15,6 +15,7 @@ mod element;
 mod entry;
 mod fingerprint;
 mod message;
+mod table;
 
 use element::{
     Element, HAIRPIN_SETS, PORT_MAPS, entry_from, hairpin_element, hairpin_from, key_element,
@@ -214,5 +215,22 @@ impl Nfnetlink {
             },
             _ => error.into(),
         }
+    }
+}
+
+/// What this module makes of any message: an entry that is understood is written as it was read.
+#[cfg(any(test, fuzzing))]
+pub(crate) fn decode_any(message: &crate::wire::message::Message<'_>) {
+    fingerprint::hash_any(message);
+    for map in &PORT_MAPS {
+        for element in message::elements_from(message, map.name) {
+            if let Some(entry) = entry_from(map, &element) {
+                let _ = (port_element(&entry), describe(&entry.key));
+            }
+        }
+    }
+    for set in HAIRPIN_SETS {
+        let elements = message::elements_from(message, set);
+        let _ = elements.iter().filter_map(hairpin_from).count();
     }
 }

@@ -12,7 +12,7 @@ use crate::wire::batch::{Batch, F_DUMP};
 mod decode;
 mod veth;
 
-use decode::link_from;
+pub(crate) use decode::link_from;
 pub use veth::{VethObstacle, VethPair, VethSpec};
 
 /// A link as the kernel shows it.

@@ -22,6 +22,22 @@ pub const ADDRESS_LABEL: &str = ":s32";
 pub const SHAPER_LINK_PREFIX: &str = "b32";
 /// The one nftables table of ours, family inet.
 pub const NFT_TABLE: &str = "slash32";
+/// With the iptables back-end, and where a foreign filter is in the way: chains with this prefix, in both families.
+pub const XTABLES_PREFIX: &str = "SLASH32-";
+/// Table raw: what no pod may send.
+pub const CHAIN_FROM_POD: &str = "SLASH32-FROM-POD";
+/// Table nat: one rule per host port. The plugin refills it.
+pub const CHAIN_HOSTPORTS: &str = "SLASH32-HOSTPORTS";
+/// Table nat: one rule per pod with host ports. The plugin refills it.
+pub const CHAIN_HAIRPIN: &str = "SLASH32-HAIRPIN";
+/// Table nat: what is masqueraded, and in which order it is asked.
+pub const CHAIN_POSTROUTING: &str = "SLASH32-POSTROUTING";
+/// Table nat: destinations that are never masqueraded, then everything else.
+pub const CHAIN_MASQUERADE: &str = "SLASH32-MASQUERADE";
+/// Table mangle: encapsulated packets that arrive.
+pub const CHAIN_TUNNEL: &str = "SLASH32-TUNNEL";
+/// Table filter: accepts pods, where the chain FORWARD would drop them.
+pub const CHAIN_FORWARD: &str = "SLASH32-FORWARD";
 /// MAC address of the host's side of every pod.
 pub const HOST_MAC: [u8; 6] = [0xee; 6];
 /// The pods' IPv4 gateway. No interface has this address: the pod holds a permanent neighbour for it.

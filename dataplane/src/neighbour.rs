@@ -77,7 +77,7 @@ pub(crate) fn permanent_message(index: u32, address: IpAddr, mac: [u8; 6]) -> Ne
     message
 }
 
-fn neighbour_from(message: Message<'_>) -> Option<NeighbourInfo> {
+pub(crate) fn neighbour_from(message: Message<'_>) -> Option<NeighbourInfo> {
     if message.kind != RTM_NEWNEIGH {
         return None;
     }

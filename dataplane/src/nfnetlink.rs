@@ -11,6 +11,8 @@ use crate::wire::channel::Channel;
 /// Bytes of `struct nfgenmsg`: family u8, version u8, res_id be16.
 pub(crate) const HEADER: usize = 4;
 pub(crate) const NFPROTO_INET: u8 = 1;
+pub(crate) const NFPROTO_IPV4: u8 = 2;
+pub(crate) const NFPROTO_IPV6: u8 = 10;
 pub(crate) const SUBSYS_CTNETLINK: u16 = 1;
 pub(crate) const SUBSYS_NFTABLES: u16 = 10;
 const BATCH_BEGIN: u16 = 0x10;

@@ -228,6 +228,15 @@ impl fmt::Display for RouteSpec {
     }
 }
 
+/// What this module makes of any message.
+#[cfg(any(test, fuzzing))]
+pub(crate) fn decode_any(message: crate::wire::message::Message<'_>) {
+    if let Some(route) = decode::route_from(message) {
+        let _ = route.spec.to_string();
+    }
+    let _ = decode::lookup_from(message);
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -200,3 +200,9 @@ fn shaper_message(name: &str, mtu: u32) -> LinkMessage {
         .push(LinkAttribute::LinkInfo(vec![LinkKind::Kind(InfoKind::Ifb)]));
     message
 }
+
+/// What this module makes of any message.
+#[cfg(any(test, fuzzing))]
+pub(crate) fn decode_any(message: &crate::wire::message::Message<'_>) {
+    let _ = (bucket_from(message), redirect_target_from(message));
+}

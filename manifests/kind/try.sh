@@ -156,15 +156,14 @@ host_port_outside() { saw "$(outside_asks "http://$(node_ip $cluster-worker):180
 host_port_pod() { saw "$(pod_asks remote "http://$(node_ip $cluster-worker):18080/clientip")" "$(pod_ip remote)"; }
 host_port_node() { docker exec $cluster-worker "${curl_args[@]}" http://127.0.0.1:18080/hostname; }
 
-# docs/install.md: pods first, then the DaemonSet, then what it left on the nodes.
+# As docs/install.md says; every pod goes first.
 uninstalled() {
   k delete namespace slash32-try --timeout=60s
-  k -n kube-system scale deployment/coredns --replicas=0
-  k -n kube-system wait --for=delete pod --selector=k8s-app=kube-dns --timeout=60s
-  k delete -k ../overlays/kind --timeout=60s
+  k -n kube-system delete daemonset slash32-agent --cascade=foreground --timeout=60s
   k apply -f ../uninstall.yaml
+  k drain $(nodes) --ignore-daemonsets --delete-emptydir-data --timeout=60s
   k -n kube-system rollout status daemonset/slash32-uninstall --timeout=60s
-  k delete -f ../uninstall.yaml --timeout=60s
+  k delete --ignore-not-found -f ../uninstall.yaml -f ../slash32.yaml --timeout=60s
 }
 
 nothing_left() {

@@ -31,6 +31,8 @@ pub(crate) struct Desired {
     pub(crate) routes: Routes,
     /// Destinations that see a pod's own address.
     pub(crate) cluster: Vec<IpNetwork>,
+    /// This node's own, those that peers send to: one of each family.
+    pub(crate) addresses: Vec<IpAddr>,
     /// Of this node, IPv4 first, as the conflist wants its ranges.
     pub(crate) pod_cidrs: Vec<IpNetwork>,
     /// `None`: the node's address is on no link, and the plugin decides.
@@ -76,6 +78,10 @@ pub(crate) fn compute_desired(
     let own = find_own_node(settings, view)?;
     let mut desired = Desired {
         pod_cidrs: own.pod_cidrs.to_vec(),
+        addresses: [false, true]
+            .into_iter()
+            .filter_map(|v6| own.address_of_family(v6))
+            .collect(),
         cluster: compute_cluster(settings, view),
         ..Desired::default()
     };

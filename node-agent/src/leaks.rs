@@ -6,7 +6,8 @@
 use crate::desired::ports::port_entry;
 use crate::facts::Facts;
 use crate::problem::{Problem, ProblemKind};
-use dataplane::hostport::{Nfnetlink, PortEntry};
+use dataplane::error::KernelError;
+use dataplane::hostport::PortEntry;
 use ipam::{Claim, Holder, Ipam};
 use node_state::StateDir;
 use node_state::record::{AttachmentKey, AttachmentRecord};
@@ -26,6 +27,10 @@ pub(crate) struct Leaks {
 
 /// The store of one network: (data directory, network).
 type Store = (PathBuf, String);
+
+/// Takes host ports out of the packet filter, by value, under the host-port lock.
+pub(crate) type RemovePorts<'a> =
+    dyn FnMut(&[PortEntry], &[IpAddr]) -> Result<(), KernelError> + 'a;
 
 /// Where to look and how long to wait.
 #[derive(Debug)]
@@ -118,14 +123,14 @@ impl Leaks {
     pub(crate) fn collect(
         &mut self,
         context: &LeakContext<'_>,
-        netfilter: &mut Nfnetlink,
+        remove_ports: &mut RemovePorts<'_>,
         records: &[AttachmentRecord],
         facts: &Facts,
     ) -> Freed {
         let mut freed = Freed::default();
         let mut gone: BTreeSet<&AttachmentKey> = BTreeSet::new();
         for record in self.choose_records(context, records, facts) {
-            match free_record(context, netfilter, record, facts) {
+            match free_record(context, remove_ports, record, facts) {
                 Ok(addresses) => {
                     tracing::info!(
                         container = record.key.container_id,
@@ -190,7 +195,7 @@ impl Leaks {
 /// Ports, addresses, then the record: nothing of ours is ever left without one. Looks at the record again under the lock.
 fn free_record(
     context: &LeakContext<'_>,
-    netfilter: &mut Nfnetlink,
+    remove_ports: &mut RemovePorts<'_>,
     record: &AttachmentRecord,
     facts: &Facts,
 ) -> Result<usize, String> {
@@ -213,9 +218,7 @@ fn free_record(
     if !entries.is_empty() && facts.find_link(&record.host_link).is_none() {
         let pods: BTreeSet<IpAddr> = entries.iter().map(|entry| entry.pod_ip).collect();
         let pods: Vec<IpAddr> = pods.into_iter().collect();
-        netfilter
-            .remove_host_ports(&entries, &pods)
-            .map_err(|error| said(&error))?;
+        remove_ports(&entries, &pods).map_err(|error| said(&error))?;
     }
     let store = store_of(context, record);
     let ipam = Ipam::open(&store.0, &store.1, Holder::Slash32);

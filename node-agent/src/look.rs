@@ -5,12 +5,14 @@
 use crate::cidr;
 use crate::desired::{Desired, compute_desired, peer_addresses};
 use crate::facts::Facts;
+use crate::netfilter::choose::{Backend, choose_backend};
 use crate::observe::{now_ms, observe_ways};
 use crate::problem::Problem;
 use crate::settings::Settings;
 use crate::view::ClusterView;
 use anyhow::Context;
 use dataplane::hostport::Nfnetlink;
+use dataplane::iptables::ports::list_ports;
 use dataplane::link::LinkInfo;
 use dataplane::names::{ROUTE_PROTOCOL, TABLE_MAIN};
 use dataplane::netlink::Netlink;
@@ -33,13 +35,11 @@ use conflist::ConflistLook;
 pub(crate) use nodes::NodesSource;
 
 /// This node at one moment.
-#[allow(dead_code, reason = "for doctor, explain and bundle")]
 #[derive(Debug, Clone)]
 pub(crate) struct Look {
     /// Milliseconds since the epoch.
     pub(crate) at_ms: u64,
     pub(crate) node_name: String,
-    pub(crate) boot_id: String,
     pub(crate) links: Vec<LinkInfo>,
     pub(crate) facts: Facts,
     /// Table main, both families, whoever made them.
@@ -53,7 +53,9 @@ pub(crate) struct Look {
     pub(crate) view: Option<ClusterView>,
     /// What the agent would want, computed from the same Nodes; `None` without any.
     pub(crate) wish: Option<Result<Desired, Problem>>,
-    /// Whether table inet slash32 is in the kernel; `None`: could not be asked.
+    /// What writes the packet filter on this node.
+    pub(crate) backend: Backend,
+    /// Whether our table (chains) is in the kernel; `None`: could not be asked.
     pub(crate) table: Option<bool>,
     pub(crate) conflist: Option<ConflistLook>,
     pub(crate) usage: Vec<RangeUsage>,
@@ -66,7 +68,6 @@ pub(crate) struct Look {
 /// How many of the last operations are kept.
 pub(crate) const OPERATIONS: usize = 1000;
 
-#[allow(dead_code, reason = "for doctor, explain and bundle")]
 impl Look {
     /// Everything, once. Only a kernel that shows no links at all is an error.
     pub(crate) fn take(settings: &Settings) -> anyhow::Result<Look> {
@@ -86,14 +87,15 @@ impl Look {
         let (records, old_records) = read_records(&state, &boot_id, &mut blind);
         let conflist = conflist::read(settings, &mut blind);
         let usage = addresses::read_usage(settings, &state, conflist.as_ref(), wish.as_ref());
+        let (backend, table) = find_table(settings, &mut blind);
         Ok(Look {
             at_ms: now_ms(),
             node_name: settings.node_name.clone(),
             routes: or_blind(netlink.list_routes(TABLE_MAIN), &mut blind),
-            table: find_table(&mut blind),
+            backend,
+            table,
             operations: or_blind(operations::read_last(&state, OPERATIONS), &mut blind),
             usage: or_blind(usage, &mut blind),
-            boot_id,
             links,
             facts,
             records,
@@ -165,13 +167,28 @@ fn read_records(
         .partition(|record| record.boot_id == boot_id)
 }
 
-fn find_table(blind: &mut Vec<String>) -> Option<bool> {
-    let fingerprint = Nfnetlink::open().and_then(|mut netfilter| netfilter.table_fingerprint());
-    match fingerprint {
-        Ok(fingerprint) => Some(fingerprint.is_some()),
-        Err(error) => {
-            blind.push(error.to_string());
-            None
+/// The back-end, as the agent would choose it, and whether what it lays is there.
+fn find_table(settings: &Settings, blind: &mut Vec<String>) -> (Backend, Option<bool>) {
+    let found = || -> Result<(Backend, bool), String> {
+        let mut nfnetlink = Nfnetlink::open().map_err(|error| error.to_string())?;
+        let backend =
+            choose_backend(settings, &mut nfnetlink).map_err(|error| error.to_string())?;
+        let there = match backend {
+            Backend::Nftables => nfnetlink
+                .table_fingerprint()
+                .map_err(|error| error.to_string())?
+                .is_some(),
+            Backend::Iptables(flavour) => list_ports(flavour, false)
+                .map_err(|error| error.to_string())?
+                .is_some(),
+        };
+        Ok((backend, there))
+    };
+    match found() {
+        Ok((backend, there)) => (backend, Some(there)),
+        Err(reason) => {
+            blind.push(reason);
+            (Backend::Nftables, None)
         }
     }
 }

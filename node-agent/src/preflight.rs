@@ -1,8 +1,10 @@
 //! What the agent cannot do without, looked at before it starts, so that the error is about the cause: the capability to
-//! change the network, and the nft program.
+//! change the network, and the programs of the packet filter.
 
+use crate::netfilter::choose::NetfilterSetting;
 use crate::settings::Settings;
 use anyhow::{Context, bail};
+use dataplane::iptables::{Flavour, is_installed};
 
 /// CAP_NET_ADMIN, linux/capability.h.
 const CAP_NET_ADMIN: u32 = 12;
@@ -15,9 +17,22 @@ pub(crate) fn check(settings: &Settings) -> anyhow::Result<()> {
             "not allowed to change the network: run as root, or grant CAP_NET_ADMIN (securityContext.capabilities in a pod)"
         );
     }
-    let version = dataplane::nft::version(&settings.nft_program)?;
-    tracing::debug!(version, "found the nft program");
+    match dataplane::nft::version(&settings.nft_program) {
+        Ok(version) => tracing::debug!(version, "found the nft program"),
+        Err(error) if !can_do_without_nft(settings.netfilter) => return Err(error.into()),
+        Err(error) => tracing::debug!("{error}"),
+    }
     Ok(())
+}
+
+/// The programs of iptables, where they are to be used instead.
+fn can_do_without_nft(setting: NetfilterSetting) -> bool {
+    let any = || Flavour::ALL.into_iter().any(is_installed);
+    match setting {
+        NetfilterSetting::Nftables => false,
+        NetfilterSetting::Auto | NetfilterSetting::Iptables => any(),
+        NetfilterSetting::Flavour(flavour) => is_installed(flavour),
+    }
 }
 
 fn has_capability(status: &str, number: u32) -> bool {

@@ -11,6 +11,7 @@ mod expression;
 mod packet;
 pub(crate) mod read;
 mod save;
+mod services;
 mod walk;
 
 pub(crate) use packet::Packet;

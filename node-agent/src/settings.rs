@@ -1,7 +1,9 @@
 //! The settings, valid: what `RawSettings` becomes once every value has its type and its range. Everything behind this
 //! file may rely on them. An error names key, value and what is allowed.
 
+use crate::netfilter::choose::NetfilterSetting;
 use axum::http::Uri;
+use dataplane::iptables::Flavour;
 use ipnetwork::IpNetwork;
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -73,6 +75,7 @@ pub(crate) struct Settings {
     pub(crate) log_level: tracing::Level,
     pub(crate) resync_interval: Duration,
     pub(crate) leak_grace_period: Duration,
+    pub(crate) netfilter: NetfilterSetting,
     pub(crate) nft_program: String,
     pub(crate) proc_sys: PathBuf,
 }
@@ -171,6 +174,13 @@ impl Settings {
             ])?,
             resync_interval: parse_duration("resyncInterval", text(raw.resync_interval, "60s"), 1, 3600)?,
             leak_grace_period: parse_duration("leakGracePeriod", text(raw.leak_grace_period, "5m"), 0, 86_400)?,
+            netfilter: one_of("netfilter", text(raw.netfilter, "auto"), &[
+                ("auto", NetfilterSetting::Auto),
+                ("nftables", NetfilterSetting::Nftables),
+                ("iptables", NetfilterSetting::Iptables),
+                ("iptables-legacy", NetfilterSetting::Flavour(Flavour::Legacy)),
+                ("iptables-nft", NetfilterSetting::Flavour(Flavour::Nft)),
+            ])?,
             nft_program: non_empty("nftProgram", text(raw.nft_program, "nft"))?,
             proc_sys: absolute("procSys", text(raw.proc_sys, dataplane::sysctl::PROC_SYS))?,
         })
@@ -250,6 +260,7 @@ impl Settings {
                 "leakGracePeriod",
                 format!("{}s", self.leak_grace_period.as_secs()),
             ),
+            ("netfilter", self.netfilter.to_string()),
             ("nftProgram", self.nft_program.clone()),
             ("procSys", self.proc_sys.display().to_string()),
         ]);

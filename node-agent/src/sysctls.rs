@@ -2,6 +2,7 @@
 //! IPv6 forwarding: a node that forwards ignores router advertisements unless accept_ra is 2, and would lose its own
 //! default route some minutes later. Called by `reconcile` on the slow timer.
 
+use crate::desired::Desired;
 use crate::desired::tunnel::Tunnel;
 use crate::facts::{Facts, is_pod_link};
 use crate::problem::{Problem, ProblemKind};
@@ -20,7 +21,7 @@ pub(crate) fn ensure_sysctls(
     root: &Path,
     netlink: &mut Netlink,
     facts: &Facts,
-    ipv6: bool,
+    desired: &Desired,
 ) -> Vec<Problem> {
     let mut problems = Vec::new();
     let mut ensure = |key: &str, value: &str| match ensure_sysctl(root, key, value) {
@@ -29,10 +30,10 @@ pub(crate) fn ensure_sysctls(
         Err(error) => problems.push(complaint(&error)),
     };
     ensure("net/ipv4/ip_forward", "1");
-    if !ipv6 {
+    if !desired.has_ipv6() {
         return problems;
     }
-    match find_links_with_advertised_routes(root, netlink, facts) {
+    match find_links_that_accept_routes(root, netlink, facts, desired) {
         Ok(links) => links.iter().for_each(|link| ensure(&accept_ra(link), "2")),
         // Forwarding goes on all the same: pods without IPv6 are the greater harm.
         Err(error) => tracing::warn!("accept_ra is left as it is: {error}"),
@@ -75,11 +76,13 @@ fn accept_ra(link: &str) -> String {
 }
 
 /// Links where the kernel itself learns routes and where forwarding would end that: accept_ra 1, and a route to show for
-/// it. The table is read only where there is a link with accept_ra 1 at all.
-fn find_links_with_advertised_routes(
+/// it, or this node's address where forwarding is still off: its first advertisement may be yet to come. The table is read
+/// only where there is a link with accept_ra 1 at all.
+fn find_links_that_accept_routes(
     root: &Path,
     netlink: &mut Netlink,
     facts: &Facts,
+    desired: &Desired,
 ) -> Result<Vec<String>, KernelError> {
     let accepts =
         |link: &str| read_sysctl(root, &accept_ra(link)).is_ok_and(|value| value.trim() == "1");
@@ -98,9 +101,18 @@ fn find_links_with_advertised_routes(
         .filter(|route| route.protocol == PROTOCOL_RA)
         .filter_map(|route| route.spec.dev)
         .collect();
+    let holders = desired.addresses.iter();
+    let own: BTreeSet<u32> = holders
+        .filter_map(|address| facts.find_holder(*address))
+        .map(|(index, _)| index)
+        .collect();
+    let listens = |index: &u32, link: &str| {
+        let forwards = read_sysctl(root, &format!("net/ipv6/conf/{link}/forwarding"));
+        own.contains(index) && forwards.is_ok_and(|value| value == "0")
+    };
     Ok(candidates
         .into_iter()
-        .filter(|(index, _)| learnt.contains(index))
+        .filter(|(index, link)| learnt.contains(index) || listens(index, link))
         .map(|(_, name)| name.to_owned())
         .collect())
 }

@@ -1,7 +1,7 @@
 //! `slash32-agent uninstall`: removes from this node all that is ours, recognised by the reserved names alone (protocol
-//! 32, table inet slash32, links s32* and b32*, our file and folder), the plugins that the agent installed, and nothing
-//! else. Can be repeated; goes on after an error and reports each. While pods are attached it refuses without --force:
-//! they would lose their network.
+//! 32, table inet slash32, chains SLASH32-*, links s32* and b32*, our file and folder), the plugins that the agent
+//! installed, and nothing else. Can be repeated; goes on after an error and reports each. While pods are attached it
+//! refuses without --force: they would lose their network.
 //!
 //! Plugins go only when no pod is left whose DEL is still to come: a runtime that finds no plugin cannot end the pod.
 //!
@@ -10,6 +10,7 @@
 use crate::plugins;
 use crate::settings::Settings;
 use crate::tunnel::remove_other_tunnels;
+use dataplane::hostport::Nfnetlink;
 use dataplane::link::LinkInfo;
 use dataplane::names::{NFT_TABLE, ROUTE_PROTOCOL, SHAPER_LINK_PREFIX, is_pod_link};
 use dataplane::netlink::Netlink;
@@ -61,7 +62,7 @@ pub(crate) fn run(settings: &Settings, force: bool) -> anyhow::Result<ExitCode> 
     remove_links(&mut netlink, &links, &mut report);
     remove_routes(&mut netlink, &mut report);
     remove_tunnels(&mut netlink, &mut report);
-    remove_table(settings, &mut report);
+    remove_rules(settings, &mut report);
     let waiting = pods_to_end(settings, &mut report);
     remove_state(&settings.state_dir, waiting > 0, &mut report);
     remove_plugins(settings, waiting, &mut report);
@@ -164,16 +165,19 @@ fn remove_tunnels(netlink: &mut Netlink, report: &mut Report) {
     }
 }
 
-fn remove_table(settings: &Settings, report: &mut Report) {
-    let there = dataplane::hostport::Nfnetlink::open()
-        .and_then(|mut netfilter| netfilter.table_fingerprint());
-    let result = there.and_then(|fingerprint| {
-        let script = format!("add table inet {NFT_TABLE}\ndelete table inet {NFT_TABLE}\n");
-        fingerprint.map_or(Ok(false), |_| {
-            dataplane::nft::run_script(&settings.nft_program, &script).map(|()| true)
-        })
-    });
-    report.note(format!("nftables table inet {NFT_TABLE}"), result);
+/// By whichever back-end, chosen or not: another agent may have used another.
+fn remove_rules(settings: &Settings, report: &mut Report) {
+    let mut nfnetlink = match Nfnetlink::open() {
+        Ok(nfnetlink) => nfnetlink,
+        Err(error) => return report.errors.push(error.to_string()),
+    };
+    report.note(
+        format!("nftables table inet {NFT_TABLE}"),
+        nfnetlink.remove_table(),
+    );
+    for (what, result) in crate::netfilter::remove_all(settings, &mut nfnetlink) {
+        report.note(what, result);
+    }
 }
 
 /// Only a folder that looks like ours: a mistyped stateDir must not cost somebody's data.
@@ -226,6 +230,7 @@ fn is_state_name(name: &str) -> bool {
         "ipam",
         "ready",
         "hostports.lock",
+        "netfilter",
         "operations.jsonl",
         "probe",
     ]

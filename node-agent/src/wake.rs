@@ -19,6 +19,8 @@ pub(crate) struct Wakes {
     pub(crate) entries: bool,
     /// Our nftables table changed.
     pub(crate) table: bool,
+    /// A table of others changed in which rules of ours may be.
+    pub(crate) shared_table: bool,
     /// What happened before is unknown: the first look, or events were lost.
     pub(crate) unknown: bool,
     /// How often events were lost.
@@ -38,6 +40,7 @@ impl Wakes {
             || self.links
             || self.entries
             || self.table
+            || self.shared_table
             || self.unknown
             || self.view.is_some()
             || self.stop
@@ -73,6 +76,7 @@ impl Waker {
             Event::Link | Event::Address => wakes.links = true,
             Event::Neighbour(_) => wakes.entries = true,
             Event::NftTable => wakes.table = true,
+            Event::SharedTable => wakes.shared_table = true,
             Event::Subscribed => wakes.unknown = true,
             Event::Overrun => {
                 wakes.unknown = true;

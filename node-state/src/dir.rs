@@ -1,4 +1,4 @@
-//! The state folder and the names in it: `attachments/`, `ipam/`, `ready`, `hostports.lock`, `operations.jsonl`.
+//! The state folder and the names in it: `attachments/`, `ipam/`, `ready`, `hostports.lock`, `netfilter`, `operations.jsonl`.
 
 use crate::StateError;
 use crate::folder::Folder;

@@ -76,8 +76,7 @@ impl Folder {
 
     /// The whole of a file; None where there is none. More than 1 MiB is [`StateError::Unreadable`].
     pub fn read(&self, name: &str) -> Result<Option<Vec<u8>>, StateError> {
-        // O_NONBLOCK: a FIFO laid in place of a file must not hang us.
-        let Some(mut file) = self.open_file(name, OFlag::O_RDONLY | OFlag::O_NONBLOCK)? else {
+        let Some(mut file) = self.open_file(name, OFlag::O_RDONLY)? else {
             return Ok(None);
         };
         let mut content = Vec::with_capacity(1024);
@@ -97,7 +96,8 @@ impl Folder {
 
     /// Opens a file with `flags`, never through a link; None where there is none. Created files are 0600.
     pub fn open_file(&self, name: &str, flags: OFlag) -> Result<Option<File>, StateError> {
-        let flags = flags | OFlag::O_CLOEXEC | OFlag::O_NOFOLLOW;
+        // O_NONBLOCK: a FIFO laid in place of a file must not hang us.
+        let flags = flags | OFlag::O_CLOEXEC | OFlag::O_NOFOLLOW | OFlag::O_NONBLOCK;
         match fcntl::openat(&self.fd, name, flags, Mode::S_IRUSR | Mode::S_IWUSR) {
             Ok(fd) => Ok(Some(File::from(fd))),
             Err(Errno::ENOENT) if !flags.contains(OFlag::O_CREAT) => Ok(None),

@@ -13,6 +13,7 @@ mod dir;
 mod error;
 pub mod folder;
 pub mod lock;
+pub mod netfilter;
 pub mod oplog;
 pub mod ready;
 pub mod record;

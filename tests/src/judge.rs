@@ -27,11 +27,11 @@ pub fn wait_for(what: &str, patience: Duration, ready: impl FnMut() -> Result<bo
 
 /// All that the kernel holds of the node's network, without what counts or ages.
 pub fn kernel_state(node: &Node) -> Result<String> {
-    node.machine.read(&[
-        "sh",
-        "-c",
-        "ip -4 route show table all; ip -6 route show table all; ip -o link; nft list ruleset; sysctl net.ipv4.ip_forward net.ipv6.conf.all.forwarding",
-    ])
+    let look = format!(
+        "ip -4 route show table all; ip -6 route show table all; ip -o link; nft -s list ruleset; {}; sysctl net.ipv4.ip_forward net.ipv6.conf.all.forwarding",
+        crate::netfilter::SAVE_ALL
+    );
+    node.machine.read(&["sh", "-c", &look])
 }
 
 /// An exit code, and what stderr must name.

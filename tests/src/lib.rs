@@ -28,6 +28,7 @@ pub mod kill;
 pub mod lab;
 pub mod libcni;
 pub mod machine;
+pub mod netfilter;
 pub mod node;
 pub mod nodes_file;
 pub mod pod;

@@ -243,7 +243,7 @@ impl Running {
 
     /// Waits for its end, for a bounded time.
     pub fn wait(&mut self, patience: Duration) -> Result<ExitStatus> {
-        let deadline = Instant::now() + patience;
+        let deadline = Instant::now() + crate::wait::stretched(patience);
         loop {
             if let Some(status) = self.child.try_wait()? {
                 return Ok(status);
@@ -299,7 +299,9 @@ pub fn finish(mut command: Command, stdin: &[u8], patience: Duration) -> Result<
     // A program may end without reading its input.
     let _ = writer.join();
     // A child that outlives the program and holds its pipes is a fault of its own: runtimes wait for it (G21).
-    let text = |pipe: Receiver<Vec<u8>>| match pipe.recv_timeout(PIPE_PATIENCE) {
+    let text = |pipe: Receiver<Vec<u8>>| match pipe
+        .recv_timeout(crate::wait::stretched(PIPE_PATIENCE))
+    {
         Ok(bytes) => Ok(String::from_utf8_lossy(&bytes).into_owned()),
         Err(_) => bail!(
             "{} has ended, but something that it started holds its stdout or stderr since {PIPE_PATIENCE:?}",

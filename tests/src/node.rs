@@ -1,6 +1,7 @@
 //! One node of the cluster: a machine with an agent, and pods that real CNI calls attach.
 
 use crate::machine::{Machine, Outcome, Running, finish};
+use crate::netfilter::{self, Backend};
 use crate::nodes_file::NodeEntry;
 use crate::pod::Pod;
 use crate::{http, programs, wait};
@@ -117,6 +118,7 @@ impl Node {
         let mut command = self.agent_command()?;
         command
             .args(["run", "--node-name", &self.name])
+            .args(netfilter_arguments(arguments))
             .args(arguments)
             .envs(environment.iter().copied())
             .stderr(log.try_clone()?)
@@ -329,20 +331,15 @@ impl Node {
                     .filter(|path| !path.ends_with(".lock")),
             );
         }
-        for map in [
-            "map inet slash32 hostports4",
-            "map inet slash32 hostports4-any",
-            "map inet slash32 hostports6",
-            "map inet slash32 hostports6-any",
-            "set inet slash32 hairpin4",
-            "set inet slash32 hairpin6",
+        for backend in [
+            Backend::Nftables,
+            Backend::Iptables("legacy"),
+            Backend::Iptables("nft"),
         ] {
-            let text = self
-                .machine
-                .try_run(&["sh", "-c", &format!("nft list {map}")])?
-                .stdout;
-            if text.contains("elements") {
-                found.push(text);
+            found.extend(backend.ports(&self.machine)?);
+            let hairpins = backend.hairpins(&self.machine)?;
+            if hairpins.contains("elements") || hairpins.contains("-A ") {
+                found.push(hairpins);
             }
         }
         Ok(found)
@@ -355,6 +352,14 @@ impl Node {
             left => bail!("left on {}:\n{}", self.name, left.join("\n")),
         }
     }
+}
+
+/// The back-end that the run is about, unless a test names one itself.
+pub(crate) fn netfilter_arguments(given: &[&str]) -> Vec<&'static str> {
+    if given.contains(&"--netfilter") {
+        return Vec::new();
+    }
+    vec!["--netfilter", netfilter::backend().setting()]
 }
 
 /// A line of `ip route` that leads to a pod's link, and not into the tunnel.

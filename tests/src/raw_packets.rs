@@ -3,7 +3,7 @@
 
 use crate::machine::Machine;
 use anyhow::{Context, Result};
-use std::net::Ipv4Addr;
+use std::net::{Ipv4Addr, Ipv6Addr};
 
 /// IP protocols, as IANA numbers them.
 pub const ICMP: u8 = 1;
@@ -11,6 +11,7 @@ pub const ICMP: u8 = 1;
 pub const IPIP: u8 = 4;
 /// UDP.
 pub const UDP: u8 = 17;
+const ICMPV6: u8 = 58;
 
 /// An IPv4 packet with a good header checksum.
 pub fn ipv4(source: Ipv4Addr, destination: Ipv4Addr, protocol: u8, payload: &[u8]) -> Vec<u8> {
@@ -64,6 +65,30 @@ pub fn arp(operation: u16, mac: [u8; 6], claims: Ipv4Addr, about: Ipv4Addr) -> V
     body.extend([0; 6]);
     body.extend(about.octets());
     ethernet([0xff; 6], mac, 0x0806, &body)
+}
+
+/// A neighbour solicitation (RFC 4861, 4.3) for `about`, from `source` with its hardware address, as a whole frame.
+pub fn solicitation(mac: [u8; 6], source: Ipv6Addr, about: Ipv6Addr) -> Vec<u8> {
+    let mut message = vec![135, 0, 0, 0, 0, 0, 0, 0];
+    message.extend(about.octets());
+    message.extend([1, 1]);
+    message.extend(mac);
+    let length = u16::try_from(message.len()).unwrap_or(u16::MAX);
+    let mut pseudo = Vec::from(source.octets());
+    pseudo.extend(about.octets());
+    pseudo.extend([0, 0]);
+    pseudo.extend(length.to_be_bytes());
+    pseudo.extend([0, 0, 0, ICMPV6]);
+    pseudo.extend(&message);
+    let sum = checksum(&pseudo);
+    message[2..4].copy_from_slice(&sum.to_be_bytes());
+    let mut packet = vec![0x60, 0, 0, 0];
+    packet.extend(length.to_be_bytes());
+    packet.extend([ICMPV6, 255]);
+    packet.extend(source.octets());
+    packet.extend(about.octets());
+    packet.extend(message);
+    ethernet([0xee; 6], mac, 0x86dd, &packet)
 }
 
 /// A frame.

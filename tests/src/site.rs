@@ -86,7 +86,7 @@ impl Site {
         self.call_at(verb, "", "", "", request)
     }
 
-    /// One pass of the real agent, which lays table inet slash32 and the stamp.
+    /// One pass of the real agent, which lays our rules and the stamp.
     pub fn run_agent_once(&self) -> Result<Outcome> {
         crate::nodes_file::write(&self.node.nodes_file(), &[self.node.entry()])?;
         let mut command = self.node.agent_command()?;
@@ -101,6 +101,7 @@ impl Site {
             "--mtu",
             "1380",
         ]);
+        command.args(crate::node::netfilter_arguments(&[]));
         crate::machine::finish(command, b"", crate::machine::PATIENCE)
     }
 
@@ -124,14 +125,20 @@ impl Site {
     /// Fails where anything is left of any attachment: links, routes, elements, records, claims, half-written
     /// files. One process, since sweeps ask this hundreds of times.
     pub fn expect_clean(&self) -> Result<()> {
-        const LOOK: &str = "ip -o link; ip route show proto 32; ip -6 route show proto 32; nft list table inet slash32 2>/dev/null || true";
+        const LOOK: &str = "ip -o link; ip route show proto 32; ip -6 route show proto 32; nft list table inet slash32 2>/dev/null; for p in iptables ip6tables; do $p-legacy-save; $p-nft-save; done 2>/dev/null || true";
         let shown = self.node.machine.read(&["sh", "-c", LOOK])?;
         let mut left: Vec<String> = shown
             .lines()
             .filter(|line| {
-                [": s32", ": b32", "dev s32"]
-                    .iter()
-                    .any(|mark| line.contains(mark))
+                [
+                    ": s32",
+                    ": b32",
+                    "dev s32",
+                    "-A SLASH32-HOSTPORTS",
+                    "-A SLASH32-HAIRPIN",
+                ]
+                .iter()
+                .any(|mark| line.contains(mark))
             })
             .map(str::to_owned)
             .collect();
@@ -189,6 +196,7 @@ fn is_furniture(path: &str) -> bool {
     name.ends_with("lock")
         || name.starts_with("operations.jsonl")
         || name == "ready"
+        || name == "netfilter"
         || name == ".new"
         || name == "boot"
         || name.starts_with("released.")
@@ -206,7 +214,8 @@ pub fn kernel_of(machine: &Machine) -> Result<String> {
         &["ip", "-6", "route", "show", "table", "all"],
         &["ip", "neigh", "show", "nud", "permanent"],
         &["ip", "-6", "neigh", "show", "nud", "permanent"],
-        &["nft", "list", "ruleset"],
+        &["nft", "-s", "list", "ruleset"],
+        &["sh", "-c", crate::netfilter::SAVE_ALL],
     ] {
         for line in machine.read(arguments)?.lines() {
             if !line.contains("fe80::") && !line.contains("ff00::/8") {

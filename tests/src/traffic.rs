@@ -1,6 +1,7 @@
 //! Traffic of the lab's own: servers that tell whom they see, and clients that count what is lost.
 
 use crate::machine::Machine;
+use crate::wait::stretched;
 use anyhow::{Context, Result, bail};
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream, UdpSocket};
@@ -77,9 +78,9 @@ fn plain(peer: SocketAddr) -> String {
 pub fn ask_tcp(from: &Machine, to: &str, port: u16) -> Result<String> {
     let address = socket_address(to, port)?;
     from.inside(move || -> Result<String> {
-        let mut stream = TcpStream::connect_timeout(&address, REPLY_PATIENCE)
+        let mut stream = TcpStream::connect_timeout(&address, stretched(REPLY_PATIENCE))
             .with_context(|| format!("connect to {address}"))?;
-        stream.set_read_timeout(Some(REPLY_PATIENCE))?;
+        stream.set_read_timeout(Some(stretched(REPLY_PATIENCE)))?;
         let mut answer = String::new();
         stream
             .read_to_string(&mut answer)
@@ -95,7 +96,7 @@ pub fn ask_udp(from: &Machine, to: &str, port: u16) -> Result<String> {
     from.inside(move || -> Result<String> {
         let socket = UdpSocket::bind((unspecified(address), 0))?;
         socket.connect(address)?;
-        socket.set_read_timeout(Some(REPLY_PATIENCE))?;
+        socket.set_read_timeout(Some(stretched(REPLY_PATIENCE)))?;
         socket.send(&[])?;
         let mut buffer = [0; 64];
         let size = socket
@@ -208,7 +209,7 @@ fn exchange(address: SocketAddr, interval: Duration, ended: &AtomicBool) -> Resu
         }
         if tally.sent.is_multiple_of(10) {
             tally.sent += 1;
-            if TcpStream::connect_timeout(&address, REPLY_PATIENCE).is_err() {
+            if TcpStream::connect_timeout(&address, stretched(REPLY_PATIENCE)).is_err() {
                 tally.lost += 1;
             }
         }
@@ -218,7 +219,7 @@ fn exchange(address: SocketAddr, interval: Duration, ended: &AtomicBool) -> Resu
 }
 
 fn answered(socket: &UdpSocket, number: u64) -> bool {
-    let deadline = Instant::now() + REPLY_PATIENCE;
+    let deadline = Instant::now() + stretched(REPLY_PATIENCE);
     if socket.send(&number.to_be_bytes()).is_err() {
         return false;
     }
@@ -245,6 +246,7 @@ pub fn send_bulk(
     patience: Duration,
 ) -> Result<()> {
     let (machine, address) = to;
+    let patience = stretched(patience);
     let listener = machine.inside(|| TcpListener::bind(("::", 0)))??;
     let address = socket_address(address, listener.local_addr()?.port())?;
     listener.set_nonblocking(true)?;

@@ -116,7 +116,7 @@ pub fn add_pods(nodes: &[Node]) -> Result<Vec<Pod>> {
 pub fn probe(from: &Machine, to: &str, bytes: usize) -> Result<Outcome> {
     let headers = if to.contains(':') { 48 } else { 28 };
     let size = (bytes - headers).to_string();
-    from.try_run(&["ping", "-n", "-c1", "-W2", "-Mdo", "-s", &size, to])
+    from.try_run(&["ping", "-n", "-c1", "-W5", "-Mdo", "-s", &size, to])
 }
 
 /// [`probe`], which must come back.

@@ -3,6 +3,17 @@
 use anyhow::{Result, bail};
 use std::time::{Duration, Instant};
 
+/// How much slower than usual this machine is: SLASH32_SLOWNESS, for a kernel in software emulation. It stretches what is
+/// waited for at most, and nothing that is compared.
+pub fn stretched(patience: Duration) -> Duration {
+    let factor = std::env::var("SLASH32_SLOWNESS").ok();
+    patience
+        * factor
+            .and_then(|text| text.parse().ok())
+            .unwrap_or(1)
+            .max(1)
+}
+
 /// Polls until `ready` says yes, and tells how long that took; an error that names `what` after
 /// `patience`.
 pub fn until(
@@ -10,7 +21,7 @@ pub fn until(
     patience: Duration,
     mut ready: impl FnMut() -> Result<bool>,
 ) -> Result<Duration> {
-    let started = Instant::now();
+    let (started, patience) = (Instant::now(), stretched(patience));
     loop {
         if ready()? {
             return Ok(started.elapsed());

@@ -4,6 +4,7 @@
 use anyhow::{Context, Result, ensure};
 use slash32_tests::lab::{CLIENT, INTERNET, Lab};
 use slash32_tests::machine::Running;
+use slash32_tests::netfilter::{backend, repair_patience};
 use slash32_tests::node::Node;
 use slash32_tests::pod::Pod;
 use slash32_tests::traffic::{Server, expect_seen, expect_silence};
@@ -17,9 +18,6 @@ const HOST: u16 = 8080;
 /// In the pod.
 const POD: u16 = 80;
 const BOTH: [(u16, u16, &str); 2] = [(HOST, POD, "tcp"), (HOST, POD, "udp")];
-/// What a repair may take. Measured: some milliseconds; the bound is for a machine that has other work.
-const REPAIR: Duration = Duration::from_secs(1);
-
 fn main() -> ExitCode {
     suite::main(&[
         (
@@ -100,17 +98,6 @@ impl Stage {
         }
         Ok(())
     }
-}
-
-fn elements(node: &Node, map: &str) -> Result<String> {
-    Ok(node
-        .machine
-        .try_run(&["nft", "list", "map", "inet", "slash32", map])?
-        .stdout)
-}
-
-fn nft(node: &Node, command: &str) -> Result<()> {
-    node.machine.nft(command).map(drop)
 }
 
 fn a_host_port_is_reached_from_everywhere_and_sees_who_asks() -> Result<()> {
@@ -220,20 +207,16 @@ fn after_del_the_port_is_closed_and_open_flows_go_to_the_next_pod() -> Result<()
 fn a_table_deleted_by_hand_is_back_with_all_ports() -> Result<()> {
     let stage = Stage::set("h5")?;
     let node = stage.node();
-    for command in ["delete table inet slash32", "flush ruleset"] {
-        nft(node, command)?;
+    let before = backend().ports(&node.machine)?;
+    ensure!(before.len() == 2 * BOTH.len(), "{before:?}");
+    for command in backend().floods() {
+        node.machine.run(&["sh", "-c", &command])?;
         let took = wait::until(
-            &format!("all ports are back after 'nft {command}'"),
-            REPAIR,
-            || {
-                Ok(["hostports4-any", "hostports6-any"].iter().all(|map| {
-                    elements(node, map).is_ok_and(|text| {
-                        text.matches(&format!(". {HOST} :")).count() == BOTH.len()
-                    })
-                }))
-            },
+            &format!("all ports are back after '{command}'"),
+            repair_patience(),
+            || Ok(backend().ports(&node.machine)? == before),
         )?;
-        eprintln!("back after 'nft {command}': {took:?}");
+        eprintln!("back after '{command}': {took:?}");
         // A transaction is whole or not at all: where the elements are, the rules are.
         stage.expect_open()?;
         expect_seen(&node.machine, "127.0.0.1", HOST, "192.0.2.1")?;
@@ -246,73 +229,44 @@ fn a_table_deleted_by_hand_is_back_with_all_ports() -> Result<()> {
 
 fn elements_deleted_or_added_by_hand_are_put_right() -> Result<()> {
     let stage = Stage::set("h6")?;
-    let node = stage.node();
-    let mine = format!("tcp . {HOST} ");
-    let map = "hostports4-any";
-    nft(
-        node,
-        &format!("delete element inet slash32 {map} {{ tcp . {HOST} }}"),
-    )?;
-    let took = wait::until("the deleted element is back", REPAIR, || {
-        Ok(elements(node, map)?.contains(&mine))
-    })?;
-    eprintln!("a deleted element is back: {took:?}");
+    let node = &stage.node().machine;
+    let before = backend().ports(node)?;
+    let restored = || Ok(backend().ports(node)? == before);
     let pod = stage.web.v4();
-    nft(
-        node,
-        &format!("delete element inet slash32 hairpin4 {{ {pod} . {pod} }}"),
-    )?;
-    wait::until("the deleted hairpin element is back", REPAIR, || {
-        let set = node
-            .machine
-            .read(&["nft", "list", "set", "inet", "slash32", "hairpin4"])?;
-        Ok(set.contains(&pod))
+    let mine = ("tcp", HOST, pod.as_str(), POD);
+    let foreign = ("tcp", 9999, "10.244.1.77", 80);
+    backend().delete_port(node, mine)?;
+    let took = wait::until("the deleted port is back", repair_patience(), restored)?;
+    eprintln!("a deleted port is back: {took:?}");
+    backend().delete_hairpin(node, &pod)?;
+    wait::until("the deleted hairpin is back", repair_patience(), || {
+        Ok(backend().hairpins(node)?.contains(&pod))
     })?;
-    nft(
-        node,
-        &format!("add element inet slash32 {map} {{ tcp . 9999 : 10.244.1.77 . 80 }}"),
-    )?;
-    let took = wait::until("the foreign element is gone", REPAIR, || {
-        Ok(!elements(node, map)?.contains("9999"))
-    })?;
-    eprintln!("a foreign element is gone: {took:?}");
+    backend().add_port(node, foreign)?;
+    let took = wait::until("the foreign port is gone", repair_patience(), restored)?;
+    eprintln!("a foreign port is gone: {took:?}");
     // One that leads somewhere else under the same key.
-    nft(
-        node,
-        &format!(
-            "delete element inet slash32 {map} {{ tcp . {HOST} }}\nadd element inet slash32 {map} {{ tcp . {HOST} : 10.244.1.77 . 80 }}"
-        ),
-    )?;
-    wait::until("the port leads to its pod again", REPAIR, || {
-        let text = elements(node, map)?;
-        Ok(text.contains(&format!("{mine}: {pod} . {POD}")) && !text.contains("10.244.1.77"))
-    })?;
+    backend().redirect_port(node, mine, "10.244.1.77")?;
+    wait::until(
+        "the port leads to its pod again",
+        repair_patience(),
+        restored,
+    )
+    .with_context(|| stage.node().agent_log())?;
     stage.expect_open()?;
     expect_seen(&stage.web.machine, "192.0.2.1", HOST, "192.0.2.1")
 }
 
 fn rules_and_destinations_changed_by_hand_are_put_right() -> Result<()> {
     let stage = Stage::set("h7")?;
-    let node = stage.node();
-    let table = || {
-        node.machine
-            .read(&["nft", "list", "table", "inet", "slash32"])
-    };
-    let before = table()?;
-    for command in [
-        "flush table inet slash32",
-        "flush chain inet slash32 hostports",
-        "insert rule inet slash32 nat-prerouting drop",
-        "add chain inet slash32 stranger",
-        "flush set inet slash32 cluster4",
-        "delete element inet slash32 cluster6 { fd00:244:2::/64 }",
-        "add element inet slash32 cluster4 { 198.51.100.0/24 }",
-    ] {
-        nft(node, command)?;
+    let node = &stage.node().machine;
+    let before = backend().rules(node)?;
+    for command in backend().vandalism() {
+        node.run(&["sh", "-c", &command])?;
         wait::until(
-            &format!("the table is as it was before 'nft {command}'"),
-            REPAIR,
-            || Ok(table().is_ok_and(|now| now == before)),
+            &format!("the rules are as they were before '{command}'"),
+            repair_patience(),
+            || Ok(backend().rules(node)? == before),
         )?;
     }
     stage.expect_open()
@@ -329,10 +283,8 @@ fn an_element_whose_record_is_gone_is_removed() -> Result<()> {
         "the port without a record is closed",
         Duration::from_secs(5),
         || {
-            Ok(["hostports4-any", "hostports6-any"].iter().all(|map| {
-                elements(node, map)
-                    .is_ok_and(|text| text.contains("map") && !text.contains("elements"))
-            }))
+            Ok(backend().ports(&node.machine)?.is_empty()
+                && !backend().rules(&node.machine)?.is_empty())
         },
     )?;
     expect_silence(&stage.lab.client, "192.0.2.1", HOST)
@@ -344,20 +296,11 @@ fn what_a_service_claims_is_never_captured() -> Result<()> {
     let _agents = lab.start_agents()?;
     let node = &lab.nodes[0];
     let web = node.add_pod_with_ports("web", &BOTH)?;
-    let backend = node.add_pod("backend")?;
-    let address = backend.v4();
-    nft(
-        node,
-        &format!(
-            "table ip services {{\n\
-             chain pre {{ type nat hook prerouting priority dstnat;\n\
-             fib daddr type local meta l4proto {{ tcp, udp }} th dport {HOST} dnat to {address}:8443\n}}\n\
-             chain out {{ type nat hook output priority -100;\n\
-             fib daddr type local meta l4proto {{ tcp, udp }} th dport {HOST} dnat to {address}:8443\n}}\n}}"
-        ),
-    )?;
+    let behind = node.add_pod("backend")?;
+    let address = behind.v4();
+    backend().claim_by_service(&node.machine, HOST, &format!("{address}:8443"))?;
     // The pod of the host port does not serve yet: only the Service's backend can answer.
-    let service = Server::start(&backend.machine, 8443)?;
+    let service = Server::start(&behind.machine, 8443)?;
     expect_seen(&lab.client, "192.0.2.1", HOST, CLIENT[0])?;
     expect_seen(&node.machine, "192.0.2.1", HOST, "192.0.2.1")?;
     expect_seen(&lab.nodes[1].machine, "192.0.2.1", HOST, "192.0.2.2")?;
@@ -365,7 +308,7 @@ fn what_a_service_claims_is_never_captured() -> Result<()> {
     expect_silence(&lab.client, "2001:db8:2::1", HOST)?;
     let _web = Server::start(&web.machine, POD)?;
     expect_seen(&lab.client, "2001:db8:2::1", HOST, CLIENT[1])?;
-    nft(node, "delete table ip services")?;
+    backend().release_service(&node.machine)?;
     drop(service);
     expect_seen(&lab.client, "192.0.2.1", HOST, CLIENT[0])
 }

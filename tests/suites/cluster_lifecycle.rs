@@ -4,6 +4,7 @@
 use anyhow::{Context, Result, ensure};
 use slash32_tests::judge::{expect_complaint, holds, kernel_state, lacks};
 use slash32_tests::lab::Lab;
+use slash32_tests::netfilter::{Backend, backend};
 use slash32_tests::nodes_file::{self, NodeEntry};
 use slash32_tests::{suite, wait};
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
@@ -63,7 +64,7 @@ fn the_conflist_comes_last_and_is_never_rewritten_in_vain() -> Result<()> {
         SECOND[0],
         SECOND[1],
         "unreachable 10.244.1.0/24",
-        "table inet slash32",
+        backend().mark(),
         "net.ipv4.ip_forward = 1",
         "net.ipv6.conf.all.forwarding = 1",
     ] {
@@ -112,7 +113,12 @@ fn while_a_pass_fails_the_node_is_not_ready() -> Result<()> {
         Ok(std::fs::rename(&new, &program)?)
     };
     script("echo 'Error: no such luck' >&2; exit 1")?;
-    let _agent = node.spawn_agent_with(&["--nft-program", "/etc/slash32/nft"])?;
+    let _agent = node.spawn_agent_with(&[
+        "--netfilter",
+        "nftables",
+        "--nft-program",
+        "/etc/slash32/nft",
+    ])?;
     node.wait_told("problem: nftables")?;
     let (status, told) = node.ask_agent("/readyz")?;
     ensure!(status == 503 && told.contains("no such luck"), "{told}");
@@ -208,6 +214,8 @@ fn wrong_settings_and_surroundings_are_named() -> Result<()> {
             &[
                 "--nodes-file",
                 "/etc/slash32/nodes.yaml",
+                "--netfilter",
+                "nftables",
                 "--nft-program",
                 "/nonexistent/nft",
             ],
@@ -292,14 +300,17 @@ fn uninstall_removes_all_that_is_ours_and_only_that() -> Result<()> {
         "conflist",
         "link s32",
         "10.244.2.0/24",
-        "table inet slash32",
+        match backend() {
+            Backend::Nftables => "table inet slash32",
+            Backend::Iptables(_) => "chains SLASH32-*",
+        },
     ] {
         ensure!(done.stdout.contains(what), "{what}: {}", done.stdout);
     }
     node.expect_clean()?;
     let after = kernel_state(node)?;
     ensure!(
-        node.routes()?.is_empty() && !after.contains("slash32"),
+        node.routes()?.is_empty() && !after.to_lowercase().contains("slash32"),
         "{after}"
     );
     ensure!(!after.contains(&pod.host_link()));

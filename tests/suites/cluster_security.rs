@@ -4,6 +4,7 @@
 use anyhow::{Result, ensure};
 use slash32_tests::lab::Lab;
 use slash32_tests::machine::Machine;
+use slash32_tests::netfilter::backend;
 use slash32_tests::node::Node;
 use slash32_tests::pod::Pod;
 use slash32_tests::suite;
@@ -193,7 +194,7 @@ fn the_nodes_loopback_cannot_be_reached_from_a_pod() -> Result<()> {
     ensure!(counters(node)? == [0]);
     // The control: the table is what keeps it out.
     drop(agents);
-    node.machine.nft("delete table inet slash32")?;
+    backend().delete_all(&node.machine)?;
     ensure!(
         reached(&ported, 10250),
         "the attack does not work at all, with nothing to stop it"
@@ -272,7 +273,7 @@ fn a_router_advertisement_of_a_pod_changes_nothing_on_the_node() -> Result<()> {
     ensure!(learnt()?.is_empty(), "{}", learnt()?);
     // The control.
     drop(agents);
-    node.machine.nft("delete table inet slash32")?;
+    backend().delete_all(&node.machine)?;
     advertise(&pod.machine)?;
     settle();
     ensure!(

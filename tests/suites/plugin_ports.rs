@@ -2,6 +2,7 @@
 
 use anyhow::{Context, Result, ensure};
 use serde_json::{Value, json};
+use slash32_tests::netfilter::backend;
 use slash32_tests::pod::Pod;
 use slash32_tests::site::{Reply, Site, dual_stack, patched, with_previous};
 use slash32_tests::suite;
@@ -70,12 +71,6 @@ fn request(mappings: Value) -> Value {
 /// As containerd spells it (X2).
 fn port(host: u16, container: u16, protocol: &str) -> Value {
     json!([{"HostPort": host, "ContainerPort": container, "Protocol": protocol, "HostIP": ""}])
-}
-
-fn elements(site: &Site, map: &str) -> Result<String> {
-    site.node
-        .machine
-        .read(&["sh", "-c", &format!("nft list map inet slash32 {map}")])
 }
 
 fn taken_port_names_owner() -> Result<()> {
@@ -204,22 +199,18 @@ fn check_finds_lost_ports() -> Result<()> {
     );
     let text = site.call("CHECK", "c1", &pod.machine, &more)?.failed()?;
     ensure!(text.contains("9090"), "{text}");
-    for (script, word) in [
-        (
-            "delete element inet slash32 hostports4-any { tcp . 8080 }",
-            "8080",
-        ),
-        (
-            "add element inet slash32 hostports4-any { tcp . 8080 : 10.9.9.9 . 80 }",
-            "10.9.9.9",
-        ),
-        ("delete table inet slash32", "8080"),
-    ] {
-        site.node.machine.nft(script)?;
+    let machine = &site.node.machine;
+    let expect_told = |word: &str| -> Result<()> {
         let text = Reply::read(pod.call("CHECK")?)?.failed()?;
-        ensure!(text.contains(word), "{script}: {text}");
-    }
-    Ok(())
+        ensure!(text.contains(word), "{word}: {text}");
+        Ok(())
+    };
+    backend().delete_port(machine, ("tcp", 8080, &pod.v4(), 80))?;
+    expect_told("8080")?;
+    backend().add_port(machine, ("tcp", 8080, "10.9.9.9", 80))?;
+    expect_told("10.9.9.9")?;
+    backend().delete_all(machine)?;
+    expect_told("8080")
 }
 
 fn udp_flow_moves() -> Result<()> {
@@ -292,7 +283,7 @@ fn gc_frees_ports() -> Result<()> {
     let mut list = dual_stack();
     list["cni.dev/valid-attachments"] = json!([{"containerID": "kept", "ifname": "eth0"}]);
     site.call_network("GC", &list)?.silent()?;
-    let left = elements(&site, "hostports4-any")?;
+    let left = backend().ports(&site.node.machine)?.join("\n");
     ensure!(left.contains("8080") && !left.contains("8081"), "{left}");
     Reply::read(kept.call("CHECK")?)?.silent()?;
     kept.del()?;
@@ -302,7 +293,7 @@ fn gc_frees_ports() -> Result<()> {
 fn table_gone() -> Result<()> {
     let site = site_with_table()?;
     let pod = site.add("c1", &request(port(8080, 80, "tcp")))?;
-    site.node.machine.nft("delete table inet slash32")?;
+    backend().delete_all(&site.node.machine)?;
     Reply::read(pod.call("DEL")?)?.silent()?;
     site.expect_clean()
 }

@@ -79,7 +79,7 @@ fn a_strangers_encapsulated_packets_are_dropped() -> Result<()> {
     attack(&lab.client, "192.0.2.200", "192.0.2.1", &pod.v4())?;
     ensure!(counted(&pod.machine)? == [0]);
     drop(agents);
-    node.machine.nft("delete table inet slash32")?;
+    slash32_tests::netfilter::backend().delete_all(&node.machine)?;
     attack(&lab.client, "192.0.2.200", "192.0.2.1", &pod.v4())?;
     let control = counted(&pod.machine)?;
     ensure!(
@@ -117,7 +117,7 @@ fn a_pods_encapsulated_packets_are_dropped_towards_every_node() -> Result<()> {
     ensure!(seen == [0, 0], "{seen:?}");
     drop(agents);
     for node in &lab.nodes {
-        node.machine.nft("delete table inet slash32")?;
+        slash32_tests::netfilter::backend().delete_all(&node.machine)?;
     }
     let control = strike()?;
     ensure!(

@@ -117,7 +117,7 @@ fn host_ports_and_node_ports_answer_through_the_tunnel() -> Result<()> {
             &lab.client,
             &address,
             8080,
-            &CLIENT[usize::from(own.contains(':'))],
+            CLIENT[usize::from(own.contains(':'))],
         )?;
     }
     for (own, address) in kind.carried(&pods[0].addresses(), &far.addresses()) {

@@ -195,6 +195,17 @@ fn hash_expression(hash: &mut Fnv, expression: &Attribute<'_>) {
     }
 }
 
+/// For the fuzz targets.
+#[cfg(any(test, fuzzing))]
+pub(super) fn hash_any(message: &Message<'_>) {
+    let mut hash = Fnv::new();
+    if is_ours(message) {
+        for kind in OBJECTS.iter().chain([&TABLE]) {
+            hash_object(&mut hash, kind, message);
+        }
+    }
+}
+
 /// FNV-1a, 64 bits: the same in every process and version, which the standard library does not promise of its own.
 struct Fnv(u64);
 

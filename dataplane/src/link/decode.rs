@@ -19,7 +19,7 @@ const IFLA_LINK_NETNSID: u16 = 37;
 const IFLA_INFO_KIND: u16 = 1;
 
 /// `None` where the message is no link.
-pub(super) fn link_from(message: Message<'_>) -> Option<LinkInfo> {
+pub(crate) fn link_from(message: Message<'_>) -> Option<LinkInfo> {
     if message.kind != RTM_NEWLINK {
         return None;
     }

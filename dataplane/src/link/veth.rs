@@ -4,6 +4,7 @@
 
 use std::os::fd::{AsFd, AsRawFd};
 
+use netlink_packet_core::DefaultNla;
 use netlink_packet_route::link::{
     InfoData, InfoKind, InfoVeth, LinkAttribute, LinkFlags, LinkInfo as LinkKind, LinkMessage,
 };
@@ -13,10 +14,18 @@ use super::decode::link_from;
 use crate::error::{KernelError, Result};
 use crate::netlink::{Netlink, RTM_NEWLINK, RTM_SETLINK};
 use crate::netns::Netns;
+use crate::wire::attribute::{nest, put};
 use crate::wire::batch::{Batch, F_CREATE, F_ECHO, F_EXCL};
 
 /// `IFALIASZ - 1` of linux/if.h, less the NUL that netlink-packet-route appends and the kernel counts.
 const MAX_ALIAS: usize = 254;
+/// linux/if_link.h, linux/ip.h: settings of a link of one family, by number.
+const IFLA_AF_SPEC: u16 = 26;
+const AF_INET: u16 = 2;
+const IFLA_INET_CONF: u16 = 1;
+const IPV4_DEVCONF_ARP_IGNORE: u16 = 19;
+/// Of arp_ignore: "do not reply for all local addresses" (Documentation/networking/ip-sysctl).
+const NEVER: u32 = 8;
 
 /// A pair to be made.
 #[derive(Debug, Clone)]
@@ -80,9 +89,7 @@ impl Netlink {
         )
         .map_err(|error| self.name_the_obstacle(error, spec))?;
         let pair = self.pair_of(spec, echo)?;
-        if let Some(alias) = spec.alias {
-            self.set_alias(pair.host_index, alias)?;
-        }
+        self.finish_host_side(pair.host_index, spec.alias)?;
         Ok(pair)
     }
 
@@ -93,6 +100,31 @@ impl Netlink {
             return Ok(Some(VethObstacle::PodInterface(link)));
         }
         Ok(self.find_link(spec.host_name)?.map(VethObstacle::HostLink))
+    }
+
+    /// What the kernel ignores while it creates a link: an alias, and that ARP is never answered. A pod needs no answer, since
+    /// its gateway is a permanent neighbour; and each question that is answered makes the kernel remember who asked, so that
+    /// a pod could fill the node's neighbour table.
+    fn finish_host_side(&mut self, index: u32, alias: Option<&str>) -> Result<()> {
+        let mut message = LinkMessage::default();
+        message.header.index = index;
+        message
+            .attributes
+            .extend(alias.map(|alias| LinkAttribute::IfAlias(cut_to(alias, MAX_ALIAS).into())));
+        let mut conf = Vec::new();
+        nest(&mut conf, AF_INET, |out| {
+            nest(out, IFLA_INET_CONF, |out| {
+                put(out, IPV4_DEVCONF_ARP_IGNORE, &NEVER.to_ne_bytes());
+            });
+        });
+        message
+            .attributes
+            .push(LinkAttribute::Other(DefaultNla::new(IFLA_AF_SPEC, conf)));
+        let mut batch = Batch::new();
+        batch.push(RTM_SETLINK, 0, &message);
+        self.request(&mut batch, || {
+            format!("set alias ({alias:?}) and arp_ignore of link with index {index}")
+        })
     }
 
     /// For humans, and for us to know a link again. The kernel ignores an alias while it creates a link, so this is a message

@@ -13,8 +13,8 @@ use crate::error::{KernelError, Result};
 use crate::netlink::{Netlink, RTM_GETROUTE};
 use crate::wire::batch::Batch;
 
-/// `RTM_F_FIB_MATCH`: answer with the route that matched, not with what became of it.
-const FIB_MATCH: u32 = 0x2000;
+/// `RTM_F_FIB_MATCH`: answer with the route that matched, not with what became of it; `RTM_F_LOOKUP_TABLE`: and its table.
+const FIB_MATCH: u32 = 0x2000 | 0x1000;
 
 /// A packet, as far as routing looks at it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -63,6 +63,10 @@ impl Netlink {
         match asked {
             Ok(()) => {}
             Err(error) if error.errno == libc::EXDEV => return Ok(RouteVerdict::WrongLink),
+            // Since 6.12 the kernel says EINVAL of every packet that it would not let in.
+            Err(error) if error.errno == libc::EINVAL && self.is_wrong_link(question)? => {
+                return Ok(RouteVerdict::WrongLink);
+            }
             Err(error) if is_refusal(error.errno) => return Ok(RouteVerdict::NoWay(error.message)),
             Err(error) => return Err(error),
         }
@@ -75,6 +79,23 @@ impl Netlink {
             matched = matched.take().or_else(|| matched_from(message));
         });
         Ok(RouteVerdict::Goes(lookup, matched))
+    }
+
+    /// The destination can be reached, and the way back to the source is by another link.
+    fn is_wrong_link(&mut self, question: &RouteQuestion) -> Result<bool> {
+        let (Some(iif), Some(from)) = (question.iif, question.from) else {
+            return Ok(false);
+        };
+        let mut links = [None; 2];
+        for (link, to) in links.iter_mut().zip([question.to, from]) {
+            match self.lookup_route(to) {
+                Ok(way) => *link = Some(way.dev),
+                Err(error) if is_refusal(error.errno) => {}
+                Err(error) => return Err(error),
+            }
+        }
+        let [there, back] = links;
+        Ok(there.is_some() && back != Some(iif))
     }
 
     fn ask(

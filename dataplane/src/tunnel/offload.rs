@@ -56,7 +56,8 @@ fn ask(link: &str, command: u32, data: u32, what: impl Fn() -> String) -> Result
         return Err(KernelError::new(what(), libc::ENODEV));
     }
     for (to, from) in request.ifr_name.iter_mut().zip(name) {
-        *to = from.cast_signed();
+        // c_char: signed on x86_64, unsigned on aarch64.
+        *to = libc::c_char::from_ne_bytes([*from]);
     }
     request.ifr_ifru.ifru_data = (&raw mut value).cast();
     // SAFETY: `request` and the `value` that it points to live until the call returns.

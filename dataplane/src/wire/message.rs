@@ -43,7 +43,7 @@ pub(crate) fn messages(datagram: &[u8]) -> impl Iterator<Item = Message<'_>> {
 }
 
 /// What an `NLMSG_ERROR` or `NLMSG_DONE` says; `None`: all well.
-pub(super) fn refusal(message: &Message<'_>) -> Option<Refusal> {
+pub(crate) fn refusal(message: &Message<'_>) -> Option<Refusal> {
     let code = message
         .payload
         .get(..4)

@@ -20,6 +20,7 @@ mod route_batches;
 mod routes;
 mod shaping;
 mod table;
+mod tunnels;
 
 use libtest_mimic::{Arguments, Trial};
 
@@ -45,6 +46,7 @@ fn main() {
         conntrack::TRIALS,
         shaping::TRIALS,
         events::TRIALS,
+        tunnels::TRIALS,
     ]
     .concat();
     let trials = trials.into_iter().map(|(name, trial)| {

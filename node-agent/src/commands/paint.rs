@@ -9,7 +9,6 @@ pub(crate) struct Paint {
 }
 
 impl Paint {
-    #[allow(dead_code, reason = "for doctor, explain and bundle")]
     /// Never: pipes, files, golden tests.
     pub(crate) const PLAIN: Paint = Paint { on: false };
 

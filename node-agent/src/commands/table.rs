@@ -3,12 +3,10 @@
 use super::paint::Paint;
 
 /// How a cell is painted.
-#[allow(dead_code, reason = "for doctor, explain and bundle")]
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Tone {
     Plain,
     Good,
-    Warn,
     Bad,
     Dim,
 }
@@ -98,7 +96,6 @@ fn toned(paint: Paint, tone: Tone, text: &str) -> String {
     match tone {
         Tone::Plain => text.to_owned(),
         Tone::Good => paint.good(text),
-        Tone::Warn => paint.warn(text),
         Tone::Bad => paint.bad(text),
         Tone::Dim => paint.dim(text),
     }

@@ -6,7 +6,6 @@ use serde_json::{Map, Value};
 use std::path::Path;
 
 /// One file of the folder.
-#[allow(dead_code, reason = "for doctor, explain and bundle")]
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct ConfFile {
     pub(crate) name: String,
@@ -58,7 +57,6 @@ fn parse(text: &str) -> Option<ConflistLook> {
 }
 
 /// Every file that a runtime would load, in the order in which it looks: the first one counts.
-#[allow(dead_code, reason = "for doctor, explain and bundle")]
 pub(crate) fn list(folder: &Path) -> std::io::Result<Vec<ConfFile>> {
     let mut files = Vec::new();
     for entry in std::fs::read_dir(folder)? {
@@ -77,7 +75,6 @@ pub(crate) fn list(folder: &Path) -> std::io::Result<Vec<ConfFile>> {
     Ok(files)
 }
 
-#[allow(dead_code, reason = "for doctor, explain and bundle")]
 fn read_types(path: &Path) -> Result<Vec<String>, String> {
     let text = std::fs::read_to_string(path).map_err(|error| error.to_string())?;
     let document: Value = serde_json::from_str(&text).map_err(|error| error.to_string())?;

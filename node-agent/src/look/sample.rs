@@ -71,7 +71,6 @@ pub(crate) fn look() -> Look {
     Look {
         at_ms: NOW_MS,
         node_name: "node1".into(),
-        boot_id: "boot".into(),
         links,
         facts,
         routes,
@@ -86,6 +85,7 @@ pub(crate) fn look() -> Look {
         nodes_source: NodesSource::File,
         view: Some(view),
         wish: Some(wish),
+        backend: crate::netfilter::choose::Backend::Nftables,
         table: Some(true),
         conflist: Some(ConflistLook {
             mtu: Some(1500),

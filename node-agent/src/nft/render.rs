@@ -20,6 +20,8 @@ use std::net::{IpAddr, SocketAddr};
 pub(crate) struct TableModel {
     pub(crate) anti_spoofing: bool,
     pub(crate) masquerade: bool,
+    /// What this node's pods have their addresses from. nftables knows pods by their links and needs it not.
+    pub(crate) own: Vec<IpNetwork>,
     /// Destinations that are never masqueraded; merged, both families.
     pub(crate) cluster: Vec<IpNetwork>,
     /// Which packets are a tunnel's; `None` without one.
@@ -248,8 +250,10 @@ fn render_chains(model: &TableModel) -> String {
 		comment "what no pod may send"
 		# links with host ports route 127.0.0.0/8; what a pod sends there is an attack (CVE-2020-8558)
 		ip daddr 127.0.0.0/8 drop
-		# a pod is no router
-		icmpv6 type {{ nd-router-advert, nd-redirect }} drop
+		# a pod is no router, and asks for none
+		icmpv6 type {{ nd-router-solicit, nd-router-advert, nd-redirect }} drop
+		# its gateway is a permanent neighbour; each question would make this node remember who asked, and fill its table
+		icmpv6 type nd-neighbor-solicit ip6 saddr != :: drop
 		icmp type redirect drop
 {from_pods}{anti_spoofing}	}}
 {input}
@@ -349,4 +353,4 @@ fn render_tunnels(filter: &TunnelFilter) -> Tunnels {
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

@@ -10,7 +10,9 @@ use node_state::{StateDir, StateError};
 use std::time::Duration;
 
 /// The plugin holds the lock for microseconds; the agent for one run of nft.
-pub(super) const LOCK_PATIENCE: Duration = Duration::from_secs(5);
+pub(crate) const LOCK_PATIENCE: Duration = Duration::from_secs(5);
+
+const NFT_TABLE_IS: &str = "table inet slash32 is";
 
 /// Another program that writes nftables rules needs a pause of some 30 ms for one of these to be undisturbed.
 const LAY_ATTEMPTS: u32 = 5;
@@ -25,8 +27,8 @@ pub(crate) enum TableError {
     #[error(transparent)]
     State(#[from] StateError),
     /// It was laid, and is not there: another program deletes it.
-    #[error("table inet slash32 is gone right after it was laid; another program deletes it")]
-    Vanished,
+    #[error("{0} gone right after being laid; another program deletes what is ours")]
+    Vanished(&'static str),
 }
 
 /// What `Table::ensure` had to do.
@@ -145,7 +147,9 @@ impl Table {
         dataplane::nft::run_script(program, &render_cluster_update(model))?;
         laid.model.cluster.clone_from(&model.cluster);
         laid.model.tunnel_peers.clone_from(&model.tunnel_peers);
-        laid.fingerprint = netfilter.table_fingerprint()?.ok_or(TableError::Vanished)?;
+        laid.fingerprint = netfilter
+            .table_fingerprint()?
+            .ok_or(TableError::Vanished(NFT_TABLE_IS))?;
         Ok(true)
     }
 }
@@ -161,7 +165,7 @@ fn lay_alone(program: &str, netfilter: &mut Nfnetlink, script: &str) -> Result<u
         attempts += 1;
         let alone = netfilter.ruleset_generation()? == before.wrapping_add(1);
         if alone || attempts == LAY_ATTEMPTS {
-            return fingerprint.ok_or(TableError::Vanished);
+            return fingerprint.ok_or(TableError::Vanished(NFT_TABLE_IS));
         }
         tracing::debug!("another program wrote nftables rules meanwhile; laying the table again");
     }

@@ -7,7 +7,7 @@ use crate::desired::pods::SeenRoutes;
 use crate::desired::{Desired, compute_desired, peer_addresses};
 use crate::facts::Facts;
 use crate::leaks::Leaks;
-use crate::nft::table::Table;
+use crate::netfilter::Netfilter;
 use crate::observe::{observe_links, observe_records, observe_ways};
 use crate::problem::{Problem, ProblemKind, ProblemLog};
 use crate::view::ClusterView;
@@ -19,6 +19,10 @@ use std::time::{Duration, Instant};
 /// A route that changed may move the way to a peer. With thousands of peers, asking costs tens of milliseconds: not more
 /// often than this. Links and addresses count at once.
 const WAYS_INTERVAL: Duration = Duration::from_secs(1);
+/// Looking at iptables starts programs that read everybody's rules: not more often than this, whatever happens.
+const DEAR_LOOK_INTERVAL: Duration = Duration::from_secs(1);
+/// The legacy kernel tells nobody of changes: how long one of them may go unseen.
+const POLL_INTERVAL: Duration = Duration::from_secs(5);
 
 /// What the last pass left.
 #[derive(Debug, Default)]
@@ -31,12 +35,13 @@ pub(super) struct Memory {
     pub(super) record_problems: Vec<Problem>,
     pub(super) boot_id: Option<String>,
     pub(super) seen: SeenRoutes,
-    pub(super) table: Table,
+    pub(super) netfilter: Netfilter,
     pub(super) leaks: Leaks,
     pub(super) log: ProblemLog,
     /// Problems of steps that not every pass takes, until their next turn.
     pub(super) slow_problems: Vec<Problem>,
     pub(super) table_problems: Vec<Problem>,
+    pub(super) forward_problems: Vec<Problem>,
     pub(super) route_problems: Vec<Problem>,
     pub(super) tunnel_problems: Vec<Problem>,
     pub(super) plugin_problems: Vec<Problem>,
@@ -46,12 +51,18 @@ pub(super) struct Memory {
     /// When the ways to peers may have moved, and are to be asked for again.
     ways_due: Option<Instant>,
     ways_asked: Option<Instant>,
+    /// When the packet filter is to be looked at, and was.
+    netfilter_due: Option<Instant>,
+    netfilter_seen: Option<Instant>,
 }
 
 impl Memory {
     /// The next moment at which the memory itself asks for a pass.
     pub(super) fn due_at(&self) -> Option<Instant> {
-        self.ways_due
+        [self.ways_due, self.netfilter_due]
+            .into_iter()
+            .flatten()
+            .min()
     }
 
     /// Index of the tunnel's link, where there is one.
@@ -61,7 +72,25 @@ impl Memory {
     }
 
     pub(super) fn is_due(&self, now: Instant) -> bool {
-        self.ways_due.is_some_and(|due| now >= due)
+        self.due_at().is_some_and(|due| now >= due)
+    }
+
+    /// True where other people's tables are to be looked at in this pass, and ours where that is as dear; else a later one
+    /// may be set.
+    fn wants_dear_look(&mut self, wakes: &Wakes, now: Instant) -> bool {
+        let own = self.netfilter.looks_are_dear() && (wakes.links || wakes.table);
+        if own || wakes.shared_table {
+            let soon = self
+                .netfilter_seen
+                .map_or(now, |seen| seen + DEAR_LOOK_INTERVAL);
+            self.netfilter_due = Some(self.netfilter_due.map_or(soon, |due| due.min(soon)));
+        }
+        self.netfilter_due.is_some_and(|due| now >= due)
+    }
+
+    pub(super) fn note_netfilter_look(&mut self, now: Instant) {
+        self.netfilter_seen = Some(now);
+        self.netfilter_due = self.netfilter.must_poll().then(|| now + POLL_INTERVAL);
     }
 }
 
@@ -133,8 +162,14 @@ impl Step<'_> {
         if wakes.routes && !first && !tunnel_first {
             self.sync_routes(true)?;
         }
-        let changed = self.refresh(view, wakes, full || first, view_changed)?;
         let slow = full || first;
+        let dear_look = slow || self.node.memory.wants_dear_look(wakes, self.now);
+        let cheap = !self.node.memory.netfilter.looks_are_dear();
+        let look = dear_look || cheap && (wakes.links || wakes.table);
+        if look && !(slow || wakes.links) {
+            self.read_records();
+        }
+        let changed = self.refresh(view, wakes, slow, view_changed)?;
         if slow {
             self.ensure_sysctls();
         }
@@ -151,8 +186,11 @@ impl Step<'_> {
         if tunnel {
             self.sweep_tunnel(!changed);
         }
-        if slow || changed || wakes.links || wakes.table {
+        if changed || look {
             self.sync_table();
+        }
+        if dear_look {
+            self.open_forward();
         }
         if slow {
             self.remove_other_tunnels()?;
@@ -163,6 +201,7 @@ impl Step<'_> {
         let standing = memory.record_problems.iter().chain(&memory.slow_problems);
         let standing = standing
             .chain(&memory.table_problems)
+            .chain(&memory.forward_problems)
             .chain(&memory.route_problems)
             .chain(&memory.tunnel_problems)
             .chain(&memory.undecided);
@@ -186,14 +225,12 @@ impl Step<'_> {
                 .ways_due
                 .get_or_insert(last + WAYS_INTERVAL);
         }
-        let ways_due = full || self.node.memory.is_due(self.now);
-        if !(ways_due || view_changed || wakes.links || wakes.table) {
-            return Ok(false);
-        }
-        self.read_records();
+        let due = self.node.memory.ways_due;
+        let ways_due = full || due.is_some_and(|due| self.now >= due);
         if !(ways_due || view_changed || wakes.links) {
             return Ok(false);
         }
+        self.read_records();
         let mut facts = observe_links(&mut self.kernel.netlink).map_err(kernel_problem)?;
         let old = self.node.memory.facts.take();
         match old
@@ -224,6 +261,9 @@ impl Step<'_> {
         match compute_desired(&self.node.settings, view, facts) {
             Ok(desired) => {
                 let changed = memory.desired.as_ref() != Some(&desired);
+                if memory.desired.as_ref().map(|old| &old.addresses) != Some(&desired.addresses) {
+                    tell_addresses(&desired, facts);
+                }
                 (memory.desired, memory.undecided) = (Some(desired), None);
                 Ok(changed)
             }
@@ -257,6 +297,14 @@ impl Step<'_> {
         let (records, problems) = observe_records(&self.node.state);
         self.node.memory.records = records;
         self.node.memory.record_problems = problems;
+    }
+}
+
+/// A node may have many addresses: this says which of them peers send to, and where it is.
+fn tell_addresses(desired: &Desired, facts: &Facts) {
+    for address in &desired.addresses {
+        let link = facts.find_holder(*address).map(|(_, link)| &*link.name);
+        tracing::info!(%address, link = link.unwrap_or("none"), "this node's address");
     }
 }
 

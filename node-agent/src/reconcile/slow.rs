@@ -9,7 +9,9 @@ use crate::observe::observe_records;
 use crate::plugins::ensure_plugins;
 use crate::problem::{Problem, ProblemKind};
 use crate::sysctls::{ensure_sysctls, ensure_tunnel_sysctls};
+use dataplane::hostport::PortEntry;
 use ipam::{Holder, Ipam, IpamConfig};
+use std::net::IpAddr;
 
 impl Reconciler {
     /// Needs no view of the cluster: pods may come and go by a newer plugin already.
@@ -30,8 +32,7 @@ impl Step<'_> {
             return;
         };
         let root = &node.settings.proc_sys;
-        node.memory.slow_problems =
-            ensure_sysctls(root, &mut self.kernel.netlink, facts, desired.has_ipv6());
+        node.memory.slow_problems = ensure_sysctls(root, &mut self.kernel.netlink, facts, desired);
         // Before the tunnel is made there is nothing to set; making it sets it.
         let there = |tunnel: &&Tunnel| facts.find_link(&tunnel.spec.name).is_some();
         if let Some(tunnel) = desired.tunnel.as_ref().filter(there) {
@@ -57,13 +58,17 @@ impl Step<'_> {
         };
         // Read after the links: a record that came since then has its link still to come, and the grace period.
         let (records, _) = observe_records(&node.state);
+        let (netfilter, nfnetlink) = (&memory.netfilter, &mut self.kernel.netfilter);
+        let mut remove_ports = |entries: &[PortEntry], pods: &[IpAddr]| {
+            netfilter.remove_ports(nfnetlink, entries, pods)
+        };
         let Freed {
             records,
             addresses,
             problems,
         } = memory
             .leaks
-            .collect(&context, &mut self.kernel.netfilter, &records, facts);
+            .collect(&context, &mut remove_ports, &records, facts);
         let freed = &node.shared.metrics.leaks_freed;
         freed
             .get_or_create(&KindLabel { kind: "record" })

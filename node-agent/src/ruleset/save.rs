@@ -120,7 +120,8 @@ fn parse(words: &[String], v6: bool) -> Vec<Value> {
                 let _ = next();
                 is(json!({"random": null}), json!(0));
             }
-            "--comment" | "--mode" | "--packet" | "--reject-with" => drop(next()),
+            "--comment" => rule.push(json!({"comment": next()})),
+            "--mode" | "--packet" | "--reject-with" => drop(next()),
             "-m" => {
                 let known = [
                     "comment",

@@ -136,6 +136,7 @@ impl<'a> Walk<'a> {
                         return Flow::On;
                     }
                 },
+                "counter" | "comment" | "log" => {}
                 _ if random => {
                     // Taken or not: whatever it would choose is one of the choices.
                     let mut other = self.clone();

@@ -101,6 +101,9 @@ pub(crate) struct RawSettings {
     /// How long a record or claim without a pod is kept, 0s to 24h [default: 5m]
     #[arg(long, env = "SLASH32_LEAK_GRACE_PERIOD", value_name = "DURATION")]
     pub(crate) leak_grace_period: Option<String>,
+    /// How packet filter rules are written: auto, nftables, iptables, iptables-legacy or iptables-nft [default: auto]
+    #[arg(long, env = "SLASH32_NETFILTER", value_name = "BACKEND")]
+    pub(crate) netfilter: Option<String>,
     /// The nft program, by name or path [default: nft]
     #[arg(long, env = "SLASH32_NFT_PROGRAM", value_name = "PROGRAM")]
     pub(crate) nft_program: Option<String>,
@@ -164,7 +167,7 @@ impl RawSettings {
         })
     }
 
-    fn parse(text: &str) -> Result<RawSettings, String> {
+    pub(crate) fn parse(text: &str) -> Result<RawSettings, String> {
         if text
             .lines()
             .all(|line| line.trim().is_empty() || line.trim_start().starts_with('#'))
@@ -206,6 +209,7 @@ impl RawSettings {
             log_level: self.log_level.or(below.log_level),
             resync_interval: self.resync_interval.or(below.resync_interval),
             leak_grace_period: self.leak_grace_period.or(below.leak_grace_period),
+            netfilter: self.netfilter.or(below.netfilter),
             nft_program: self.nft_program.or(below.nft_program),
             proc_sys: self.proc_sys.or(below.proc_sys),
         }

@@ -102,7 +102,7 @@ pub(crate) fn compute_status(look: &Look, operations: usize) -> Status {
         at_ms: look.at_ms,
         agent: compute_agent(&look.agent),
         backend: Backend {
-            name: "nftables".to_owned(),
+            name: look.backend.to_string(),
             in_place: look.table,
         },
         nodes_from: look.nodes_source,

@@ -49,9 +49,14 @@ fn head(status: &Status, paint: Paint) -> String {
     };
     let _ = writeln!(
         text,
-        "{} {}: table inet slash32 is {in_place}",
+        "{} {}: {} {in_place}",
         paint.bold("back-end"),
-        status.backend.name
+        status.backend.name,
+        if status.backend.name == "nftables" {
+            "table inet slash32 is"
+        } else {
+            "chains SLASH32-* are"
+        }
     );
     text
 }

@@ -59,6 +59,7 @@ fn facts(own: &NodeView, device: &str, direct: &[&str], view: &ClusterView) -> F
         })
     };
     Facts {
+        down: Default::default(),
         links: BTreeMap::from([(2, link("eth0", 1500)), (7, link(device, 1450))]),
         addresses: own
             .addresses
@@ -70,7 +71,6 @@ fn facts(own: &NodeView, device: &str, direct: &[&str], view: &ClusterView) -> F
             .iter()
             .flat_map(|node| node.addresses.iter().map(|ip| (*ip, way(ip))))
             .collect::<HashMap<_, _>>(),
-        ..Facts::default()
     }
 }
 

@@ -30,10 +30,11 @@ fn port(
     )
 }
 
-fn three_nodes() -> TableModel {
+pub(crate) fn three_nodes() -> TableModel {
     TableModel {
         anti_spoofing: true,
         masquerade: true,
+        own: cidrs(&["10.244.0.0/24", "fd00:10:244::/64"]),
         cluster: cidrs(&[
             "10.244.0.0/24",
             "10.244.1.0/24",
@@ -62,7 +63,7 @@ fn three_nodes() -> TableModel {
     }
 }
 
-fn compare(name: &str, text: &str) {
+pub(crate) fn compare(name: &str, text: &str) {
     let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR"))
         .join("tests/golden")
         .join(name);
@@ -100,6 +101,7 @@ fn ipv4_alone_without_masquerade_and_anti_spoofing_is_the_golden_one() {
         tunnel: None,
         tunnel_peers: Vec::new(),
         ports: BTreeMap::from([port(None, 6, 80, "10.244.0.2", 8080)]),
+        ..TableModel::default()
     };
     compare("ipv4-only.nft", &render_table(&model));
 }

@@ -10,11 +10,11 @@ use slash32_tests::node::Node;
 use slash32_tests::pod::Pod;
 use slash32_tests::random::Random;
 use slash32_tests::raw_packets::{
-    ICMP, IPIP, UDP, arp, ethernet, icmp_redirect, ipv4, send_frames, udp, vxlan,
+    ICMP, IPIP, UDP, arp, ethernet, icmp_redirect, ipv4, send_frames, solicitation, udp, vxlan,
 };
 use slash32_tests::suite::Test;
 use slash32_tests::traffic::{Server, expect_seen, ping};
-use std::net::Ipv4Addr;
+use std::net::{Ipv4Addr, Ipv6Addr};
 use std::time::Duration;
 
 pub(crate) const TESTS: &[Test] = &[
@@ -192,7 +192,7 @@ fn neighbours(node: &Node) -> Result<usize> {
 }
 
 fn forged_arp() -> Result<()> {
-    let scene = Scene::new("p3")?;
+    let mut scene = Scene::new("p3")?;
     let node = scene.node();
     let victim = v4(&scene.victim.v4())?;
     let _server = Server::start(&scene.victim.machine, 80)?;
@@ -230,15 +230,44 @@ fn forged_arp() -> Result<()> {
             .collect()
     };
     scene.send(asks(0x0af4_4000))?;
+    let by_arp = neighbours(node)?.saturating_sub(quiet);
+    let gateway6: Ipv6Addr = "fe80::ecee:eeff:feee:eeee".parse()?;
+    let asks = |_| -> Vec<Vec<u8>> {
+        (1..=5000_u128)
+            .map(|n| solicitation(MALLORY, Ipv6Addr::from((0xfe80 << 112) | n), gateway6))
+            .collect()
+    };
+    scene.send(asks(()))?;
     let remembered = neighbours(node)?.saturating_sub(quiet);
     tell(format_args!(
-        "forged ARP: 5000 questions from as many addresses, {remembered} neighbours remembered by the node"
+        "forged ARP and NDP: 5000 questions each from as many addresses, {by_arp} and {} neighbours remembered by the node",
+        remembered.saturating_sub(by_arp)
     ));
     expect_seen(&node.machine, &scene.victim.v4(), 80, "192.0.2.1")?;
     ping(&node.machine, "192.0.2.2")?;
     ensure!(
         remembered < 50,
         "a pod fills the node's neighbour table: {remembered} entries"
+    );
+    // The control: without the table, and with answers as a link has them by default.
+    scene.disarm()?;
+    let link = scene.mallory.host_link();
+    let sysctl = format!("net.ipv4.conf.{link}.arp_ignore=0");
+    scene.node().machine.run(&["sysctl", "-qw", &sysctl])?;
+    scene.send(
+        (0..5000)
+            .map(|n| arp(1, MALLORY, Ipv4Addr::from(0x0af4_4000 + n), node_ip))
+            .collect(),
+    )?;
+    let by_arp = neighbours(scene.node())?;
+    scene.send(asks(()))?;
+    let control = neighbours(scene.node())?;
+    tell(format_args!(
+        "the control of that: {by_arp} after ARP, {control} after NDP"
+    ));
+    ensure!(
+        by_arp > 500 && control > by_arp + 500,
+        "the attack does not work at all"
     );
     Ok(())
 }

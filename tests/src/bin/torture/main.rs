@@ -2,7 +2,7 @@
 //! storms, hostile programs on the node, hostile pods, boots, attackers. One file per theme.
 //!
 //! SEED=n repeats a run, KILLS=n and FIGHT_SECONDS=n make it longer. Runs in namespaces of its own and leaves nothing
-//! behind. docs/reliability.md tells what a run found.
+//! behind. With MINUTES=n it is the soak instead (make soak). docs/reliability.md tells what a run found.
 
 #![allow(
     clippy::print_stdout,
@@ -18,6 +18,7 @@ mod hostile_pod;
 mod kills;
 mod plugin_faults;
 mod scale;
+mod soak;
 mod storms;
 
 use slash32_tests::suite::{self, Test};
@@ -40,7 +41,12 @@ fn main() -> ExitCode {
     if enter::is_inside() {
         println!("seed {0} (SEED={0} repeats this run)", random::seed());
     }
-    let conclusion = suite::run(|| Ok(()), &THEMES.concat());
+    // MINUTES is what 'make soak' sets.
+    let tests = match std::env::var_os("MINUTES") {
+        Some(_) => soak::TESTS.to_vec(),
+        None => THEMES.concat(),
+    };
+    let conclusion = suite::run(|| Ok(()), &tests);
     for line in scale::told().iter() {
         println!("{line}");
     }

@@ -13,6 +13,11 @@ pub(crate) fn fight() -> Duration {
     Duration::from_secs(number("FIGHT_SECONDS", 10))
 }
 
+/// How long the soak churns: MINUTES.
+pub(crate) fn soak() -> Duration {
+    Duration::from_secs(60 * number::<u64>("MINUTES", 60))
+}
+
 /// Errors that are tried at each system call, of those that there are; the seed says which: FAULTS_PER_CALL.
 pub(crate) fn faults_per_call() -> usize {
     number("FAULTS_PER_CALL", 2)
