@@ -232,6 +232,43 @@ impl Host {
         self.run_component(recipe)
     }
 
+    /// The address that the node can be given in place of its own; its kubelet's certificate names both.
+    pub fn spare_address(&self) -> String {
+        let [v4, _] = self.node.addresses();
+        let net = v4.trim_end_matches(|letter: char| letter.is_ascii_digit());
+        format!("{net}{}", 40 + self.node.number)
+    }
+
+    /// Takes the node's IPv4 address away and gives it the spare one, as an administrator does: kubelet and kube-proxy
+    /// are started anew.
+    pub fn change_address(&self) -> Result<()> {
+        let ([old, _], new) = (self.node.addresses(), self.spare_address());
+        self.kill_component("kubelet")?;
+        let machine = &self.node.machine;
+        let gateway = machine.read(&["sh", "-c", "ip -4 route show default | cut -d' ' -f3"])?;
+        machine.run(&["ip", "address", "add", &format!("{new}/24"), "dev", "eth0"])?;
+        machine.run(&["ip", "address", "del", &format!("{old}/24"), "dev", "eth0"])?;
+        // The new address was a second one of its subnet, and went with the first; so did the route.
+        machine.run(&[
+            "ip",
+            "address",
+            "replace",
+            &format!("{new}/24"),
+            "dev",
+            "eth0",
+        ])?;
+        machine.run(&["ip", "route", "replace", "default", "via", &gateway])?;
+        if let Some(kubelet) = lock(&self.components).get_mut("kubelet") {
+            for argument in &mut kubelet.recipe.arguments {
+                if argument.starts_with("--node-ip=") {
+                    *argument = format!("--node-ip={new}");
+                }
+            }
+        }
+        self.start_component("kubelet")?;
+        self.restart_component("kube-proxy")
+    }
+
     /// Kills and starts.
     pub fn restart_component(&self, name: &str) -> Result<()> {
         self.kill_component(name)?;

@@ -162,7 +162,8 @@ impl Cluster {
         for host in &self.hosts {
             let [v4, _] = host.node.addresses();
             let kubelet = User::new(&format!("system:node:{}", host.name), "system:nodes");
-            let pair = authority.issue(&host.name, None, &[&v4, &host.name])?;
+            let pair =
+                authority.issue(&host.name, None, &[&v4, &host.spare_address(), &host.name])?;
             let proxy = User::new("system:kube-proxy", "");
             for (file, text) in [
                 ("ca.crt", authority.certificate.clone()),

@@ -6,7 +6,7 @@ use slash32_tests::cluster::Cluster;
 use slash32_tests::cluster::host::Host;
 use slash32_tests::cluster::space::{HTTP, Space, await_seen_from_outside};
 use std::collections::BTreeSet;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 pub(crate) const TESTS: &[Test] = &[
     test(
@@ -25,6 +25,11 @@ pub(crate) const TESTS: &[Test] = &[
     test(
         "removed_node_loses_its_routes_and_comes_back",
         removed_node_loses_its_routes_and_comes_back,
+    )
+    .spoils(),
+    test(
+        "node_that_changes_its_address_is_found_at_the_new_one",
+        node_that_changes_its_address,
     )
     .spoils(),
 ];
@@ -106,7 +111,10 @@ spec:
 ",
         slash32_tests::cluster::images::AGNHOST
     );
-    for round in 1..=3 {
+    let started = Instant::now();
+    let mut round = 0;
+    while started.elapsed() < MINUTE {
+        round += 1;
         host.write_config("manifests/static.yaml", &manifest)?;
         let mut fresh = None;
         cluster.wait_for("the static pod has an address", MINUTE, |cluster| {
@@ -197,4 +205,27 @@ fn removed_node_loses_its_routes_and_comes_back(cluster: &Cluster) -> Result<()>
     let seen = space.await_seen_from("near", &back[0].ip, HTTP)?;
     ensure!(seen == near[0].ip, "seen as {seen}");
     cluster.expect_no_leak(host)
+}
+
+fn node_that_changes_its_address(cluster: &Cluster) -> Result<()> {
+    let space = Space::new(cluster, "moved")?;
+    let pods = space.pods(&[("near", "worker1"), ("far", "worker2")])?;
+    let host = cluster.host("worker2")?;
+    let cidr = cluster.pod_cidr("worker2")?.context("no podCIDR")?;
+    let wanted = format!("{cidr} via {} ", host.spare_address());
+    host.change_address()?;
+    for other in [cluster.host("cp")?, cluster.host("worker1")?] {
+        cluster.wait_for(&format!("{} routes {wanted}", other.name), MINUTE, |_| {
+            let machine = &other.node.machine;
+            let routes = machine.read(&["ip", "route", "show", "proto", "32"])?;
+            Ok(routes.lines().any(|line| line.starts_with(&wanted)))
+        })?;
+    }
+    // The pod that ran all the while, both ways, and one that comes now.
+    let seen = space.await_seen_from("near", &pods[1].ip, HTTP)?;
+    ensure!(seen == pods[0].ip, "seen as {seen}");
+    let seen = space.await_seen_from("far", &pods[0].ip, HTTP)?;
+    ensure!(seen == pods[1].ip, "seen as {seen}");
+    let fresh = space.pods(&[("fresh", "worker2")])?;
+    space.await_seen_from("near", &fresh[0].ip, HTTP).map(drop)
 }
