@@ -248,9 +248,11 @@ fn pods_may_not_spoof() {
            ip route add 169.254.1.1 dev eth0 scope link
            ip neigh add 169.254.1.1 lladdr ee:ee:ee:ee:ee:ee dev eth0 nud permanent
            ip route add default via 169.254.1.1
+           ip -6 neigh add fe80::ecee:eeff:feee:eeee lladdr ee:ee:ee:ee:ee:ee dev eth0 nud permanent
            ip -6 route add default via fe80::ecee:eeff:feee:eeee dev eth0'
          mac=$(nsenter -t {pod} -n ip -o link show eth0 | sed 's/.*ether \\([^ ]*\\).*/\\1/')
-         ip neigh add 10.244.0.5 lladdr $mac dev {link} nud permanent"
+         ip neigh add 10.244.0.5 lladdr $mac dev {link} nud permanent
+         ip -6 neigh add fd00:244::5 lladdr $mac dev {link} nud permanent"
     ));
     let inside = |line: &str| {
         let status = std::process::Command::new("nsenter")
@@ -265,7 +267,7 @@ fn pods_may_not_spoof() {
     assert!(inside("ping -c1 -W1 192.0.2.1"), "its own address");
     assert!(
         inside("ping -6 -c1 -W1 2001:db8::1"),
-        "its own address, with neighbour discovery"
+        "its own IPv6 address"
     );
     inside(
         "ip address add 10.244.0.66/32 dev eth0; ip -6 address add fd00:244::66/128 dev eth0 nodad",

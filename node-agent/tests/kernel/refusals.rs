@@ -59,11 +59,13 @@ fn without_net_admin_it_says_so() {
 
 fn without_nft_it_says_what_to_install() {
     let node = Node::new();
-    let (code, said) =
-        finish(
-            node.agent("run")
-                .args(["--once", "--nft-program", "/nonexistent/nft"]),
-        );
+    let (code, said) = finish(node.agent("run").args([
+        "--once",
+        "--netfilter",
+        "nftables",
+        "--nft-program",
+        "/nonexistent/nft",
+    ]));
     assert_eq!(code, 1, "{said}");
     assert!(
         said.contains("/nonexistent/nft") && said.contains("install nftables"),
