@@ -25,7 +25,7 @@ pub(crate) fn add(state: &StateDir, record: &AttachmentRecord) -> Result<(), Err
     let _lock = state.lock_host_ports(LOCK_PATIENCE)?;
     let flavours = iptables::read_flavours(state)?;
     let mut nfnetlink = Nfnetlink::open()?;
-    let by_nftables = flavours.is_empty() || nfnetlink.has_table();
+    let by_nftables = flavours.is_empty() || nfnetlink.has_table()?;
     if by_nftables {
         for port in &record.host_ports {
             clear_the_way(state, &mut nfnetlink, record, port)?;
@@ -239,7 +239,7 @@ fn remove(ports: &[HostPort]) -> Result<Released, Error> {
     let mut nfnetlink = Nfnetlink::open()?;
     match nfnetlink.remove_host_ports(&entries, &pods) {
         // A kernel without nftables says otherwise than one without the table; it holds none either.
-        Err(error) if !error.is_not_found() && nfnetlink.has_table() => return Err(error.into()),
+        Err(error) if !error.is_not_found() && nfnetlink.has_table()? => return Err(error.into()),
         _ => {}
     }
     Ok(Released {
@@ -256,7 +256,7 @@ pub(crate) fn check(state: &StateDir, ports: &[HostPort]) -> Result<(), Error> {
     }
     let flavours = iptables::read_flavours(state)?;
     let mut nfnetlink = Nfnetlink::open()?;
-    let by_nftables = flavours.is_empty() || nfnetlink.has_table();
+    let by_nftables = flavours.is_empty() || nfnetlink.has_table()?;
     for port in ports {
         let entry = entry_of(port);
         let damaged = |found: String| Error::Damaged {

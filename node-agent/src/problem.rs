@@ -29,6 +29,8 @@ pub(crate) enum ProblemKind {
     Kernel,
     /// Our nftables table could not be laid or read.
     Nftables,
+    /// What others filter could not be read, or not opened for pods: those of this node may work all the same.
+    ForeignFilter,
     /// The tunnel to other nodes could not be made, or not as it should be.
     Tunnel,
     /// A sysctl could not be set.
@@ -54,6 +56,7 @@ impl ProblemKind {
         Self::Record,
         Self::Kernel,
         Self::Nftables,
+        Self::ForeignFilter,
         Self::Tunnel,
         Self::Sysctl,
         Self::State,
@@ -75,6 +78,7 @@ impl ProblemKind {
             Self::Record => "record",
             Self::Kernel => "kernel",
             Self::Nftables => "nftables",
+            Self::ForeignFilter => "foreign_filter",
             Self::Tunnel => "tunnel",
             Self::Sysctl => "sysctl",
             Self::State => "state",
@@ -114,6 +118,7 @@ impl ProblemKind {
             Self::HostPortConflict => Some("HostPortConflict"),
             Self::Kernel => Some("KernelRefused"),
             Self::Nftables => Some("NftablesFailed"),
+            Self::ForeignFilter => Some("ForeignFilterClosed"),
             Self::Tunnel => Some("TunnelFailed"),
             Self::Sysctl => Some("SysctlFailed"),
             Self::State => Some("StateFolderFailed"),
@@ -125,7 +130,10 @@ impl ProblemKind {
     /// True where trying again by the clock can help, without any event.
     pub(crate) fn is_retried(self) -> bool {
         self.blocks_ready() && self != Self::OwnNode
-            || matches!(self, Self::ForeignRoute | Self::PluginOutdated)
+            || matches!(
+                self,
+                Self::ForeignRoute | Self::ForeignFilter | Self::PluginOutdated
+            )
     }
 }
 

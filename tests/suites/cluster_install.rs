@@ -6,12 +6,13 @@ use slash32_tests::judge::{expect_complaint, kernel_state};
 use slash32_tests::lab::Lab;
 use slash32_tests::machine::{Machine, Outcome, PATIENCE, finish};
 use slash32_tests::node::Node;
-use slash32_tests::suite;
+use slash32_tests::{suite, wait};
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::time::Duration;
 
 /// The runtime's folder of plugins and the image's, on the node.
 const BIN: &str = "/etc/slash32/cni/bin";
@@ -176,7 +177,9 @@ fn the_conflist_waits_for_a_plugin_that_works() -> Result<()> {
     );
     ensure!(!node.conflist_path().exists() && !bin(node, "slash32").exists());
     // The rest of the node is put right all the same.
-    ensure!(kernel_state(node)?.contains("table inet slash32"));
+    wait::until("the table is laid", Duration::from_secs(10), || {
+        Ok(kernel_state(node)?.contains("table inet slash32"))
+    })?;
     std::fs::rename(&aside, &source)?;
     node.wait_ready()?;
     expect_installed(node)?;

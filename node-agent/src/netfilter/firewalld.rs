@@ -23,14 +23,14 @@ pub(crate) fn remove(nfnetlink: &mut Nfnetlink, nft_program: &str) -> Result<boo
 }
 
 fn change(nfnetlink: &mut Nfnetlink, nft_program: &str, wanted: bool) -> Result<bool> {
-    if !nfnetlink.has_inet_table(TABLE) {
+    if !nfnetlink.has_inet_table(TABLE)? {
         return Ok(false);
     }
     let chain: Vec<&str> = CHAIN.split(' ').collect();
     let listed = match list_chain(nft_program, &chain) {
         Ok(listed) => listed,
         // It is being made or taken away; an event follows.
-        Err(_) if !nfnetlink.has_inet_table(TABLE) => return Ok(false),
+        Err(_) if !nfnetlink.has_inet_table(TABLE)? => return Ok(false),
         Err(error) => return Err(error),
     };
     let Some(script) = render_change(&listed, wanted) else {

@@ -48,7 +48,7 @@ impl Step<'_> {
             Err(error) => node
                 .memory
                 .forward_problems
-                .push(Problem::new(ProblemKind::Nftables, error.to_string())),
+                .push(Problem::new(ProblemKind::ForeignFilter, error.to_string())),
         }
         self.node.memory.note_netfilter_look(self.now);
     }
