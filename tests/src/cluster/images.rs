@@ -76,9 +76,9 @@ pub fn slash32(folder: &Path, version: &str) -> Result<PathBuf> {
         .join("xtables");
     for entry in std::fs::read_dir(&extensions).with_context(|| extensions.display().to_string())? {
         let path = entry?.path();
-        let to = path
-            .strip_prefix("/usr")
-            .map_or_else(|_| path.clone(), |rest| Path::new("/usr").join(rest));
+        // They are looked for below /usr, whatever way led here.
+        let inside = path.strip_prefix("/usr").or(path.strip_prefix("/"))?;
+        let to = Path::new("/usr").join(inside);
         image = image.file(&to.to_string_lossy(), &path);
     }
     image.archive(folder)
