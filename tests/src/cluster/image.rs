@@ -57,9 +57,18 @@ impl Image {
         .folder("/root", 0o700)
     }
 
+    /// Programs and libraries lie below /usr with links from the root, as in Debian: ldd names them without /usr, and
+    /// programs look for what they load by name with it.
     fn entry(mut self, to: &str, entry: Entry) -> Image {
-        self.entries
-            .insert(to.trim_start_matches('/').into(), entry);
+        let path = to.trim_start_matches('/');
+        let (first, _) = path.split_once('/').unwrap_or_default();
+        if matches!(first, "bin" | "sbin" | "lib" | "lib64") {
+            let link = Entry::Link(format!("usr/{first}"));
+            self.entries.insert(first.into(), link);
+            self.entries.insert(format!("usr/{path}"), entry);
+        } else {
+            self.entries.insert(path.into(), entry);
+        }
         self
     }
 
@@ -280,6 +289,14 @@ mod tests {
         let text = "\tlinux-vdso.so.1 (0x1)\n\tlibc.so.6 => /lib/x/libc.so.6 (0x2)\n\t/lib64/ld.so.2 (0x3)\n";
         assert_eq!(parse_ldd(text), ["/lib/x/libc.so.6", "/lib64/ld.so.2"]);
         assert!(parse_ldd("\tstatically linked\n").is_empty());
+    }
+
+    #[test]
+    fn what_ldd_names_without_usr_lies_below_usr() {
+        let image = Image::new("one", &[], &[], &[]).text("/lib/x/a.so", "a");
+        assert!(image.entries.contains_key("usr/lib/x/a.so"));
+        assert!(matches!(image.entries.get("lib"), Some(Entry::Link(to)) if to == "usr/lib"));
+        assert!(image.folders().iter().all(|folder| folder != "lib"));
     }
 
     #[test]

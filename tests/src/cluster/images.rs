@@ -76,10 +76,7 @@ pub fn slash32(folder: &Path, version: &str) -> Result<PathBuf> {
         .join("xtables");
     for entry in std::fs::read_dir(&extensions).with_context(|| extensions.display().to_string())? {
         let path = entry?.path();
-        // They are looked for below /usr, whatever way led here.
-        let inside = path.strip_prefix("/usr").or(path.strip_prefix("/"))?;
-        let to = Path::new("/usr").join(inside);
-        image = image.file(&to.to_string_lossy(), &path);
+        image = image.file(&path.to_string_lossy(), &path);
     }
     image.archive(folder)
 }
