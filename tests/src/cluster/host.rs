@@ -2,6 +2,7 @@
 
 use crate::cluster::cgroups::Group;
 use crate::cluster::component::{Component, Recipe};
+use crate::cluster::components;
 use crate::cluster::node_init::{self, Spec};
 use crate::cluster::run::Run;
 use crate::machine::{Outcome, finish};
@@ -314,26 +315,30 @@ impl Host {
         self.start()
     }
 
-    /// What ran before a power-off, started again; the runtime first, since kubelet ends itself without it.
-    pub fn start_components(&self) -> Result<()> {
-        const RUNTIME: &str = "containerd";
-        let names: Vec<String> = lock(&self.components).keys().cloned().collect();
-        self.start_component(RUNTIME)?;
-        self.await_path("/run/containerd/containerd.sock", Duration::from_secs(60))?;
-        names
-            .iter()
-            .filter(|name| *name != RUNTIME)
-            .try_for_each(|name| self.start_component(name))
-    }
-
-    /// Until a path of the node exists.
-    pub fn await_path(&self, inside: &str, patience: Duration) -> Result<()> {
-        let path = self.path(inside)?;
-        wait::until(&format!("{inside} on {}", self.name), patience, || {
+    /// containerd, and until it serves kubelets: its socket is there some time before, and a kubelet that is told "server is
+    /// not initialized yet" ends itself.
+    pub(crate) fn run_runtime(&self) -> Result<()> {
+        let log = self.log_path("containerd");
+        let told = || std::fs::read_to_string(&log).unwrap_or_default();
+        let before = told().len();
+        self.run_component(components::containerd())?;
+        let what = format!("containerd of {} serves", self.name);
+        wait::until(&what, Duration::from_secs(60), || {
             self.expect_alive()?;
-            Ok(path.exists())
+            std::thread::sleep(Duration::from_millis(20));
+            Ok(told()[before..].contains("Start streaming server"))
         })
         .map(drop)
+    }
+
+    /// What ran before a power-off, started again; the runtime first, since kubelet ends itself without it.
+    pub fn start_components(&self) -> Result<()> {
+        let names: Vec<String> = lock(&self.components).keys().cloned().collect();
+        self.run_runtime()?;
+        names
+            .iter()
+            .filter(|name| *name != "containerd")
+            .try_for_each(|name| self.start_component(name))
     }
 }
 

@@ -3,13 +3,12 @@
 //! containerd itself made it, from the archives; each node gets a copy in which what never changes (blobs, unpacked
 //! layers) is hard-linked. It saves each cluster the unpacking of 250 MB on three nodes at once.
 
+use crate::cluster::Containerd;
 use crate::cluster::host::Host;
-use crate::cluster::{Containerd, components};
 use anyhow::{Context, Result};
 use nix::fcntl::{Flock, FlockArg};
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::time::Duration;
 
 /// A folder that nodes copy.
 #[derive(Debug)]
@@ -36,8 +35,7 @@ pub(crate) fn ensure(
         return Ok(Seed(seed));
     }
     let _ = std::fs::remove_dir_all(&seed);
-    maker.run_component(components::containerd())?;
-    maker.await_path("/run/containerd/containerd.sock", Duration::from_secs(60))?;
+    maker.run_runtime()?;
     archives
         .iter()
         .try_for_each(|archive| maker.import(archive))?;

@@ -75,7 +75,7 @@ impl Cluster {
         )?;
         in_parallel(&self.hosts, |host| {
             seed.lay(host)?;
-            host.run_component(components::containerd())
+            host.run_runtime()
         })?;
         clock.stage("containerd started");
         self.await_api()?;
